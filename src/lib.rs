@@ -16,7 +16,7 @@
 //! use core::time::Duration;
 //! use oc_discovery::protocol::{
 //!     Action, Addr, Addrs, Input, Instant, Node, NodeConfig, PeerId, Terms, clock::WallClock,
-//!     endpoint::Endpoint,
+//!     endpoint::Endpoint, lookup::Lookups,
 //! };
 //!
 //! let mut now = Instant::from_millis(0);
@@ -28,7 +28,8 @@
 //! let connect_interval = Duration::from_secs(60);
 //! let config = NodeConfig { terms, connect_interval, min_indexers: 1 };
 //! node.start(now, PeerId::from_bytes([1; 32]), 7, config);
-//! let mut endpoint = Endpoint::new(now, &mut node, WallClock::new(0));
+//! let mut lookups = Lookups::<0, 0, 0>::new();
+//! let mut endpoint = Endpoint::new(now, &mut node, &mut lookups, WallClock::new(0));
 //!
 //! // /ip4/192.0.2.1/tcp/4820, as a binary multiaddress.
 //! let addr = Addr::from_slice(&[4, 192, 0, 2, 1, 6, 0x12, 0xd4]).unwrap();
@@ -38,7 +39,7 @@
 //! // The node asks its native for indexers when its first round is due.
 //! let asked = loop {
 //!     match endpoint.poll(now, 0) {
-//!         Some(Action::Ask { native, .. }) => break native,
+//!         Some(Action::Ask { server, .. }) => break server,
 //!         Some(_) => {}
 //!         None => now = endpoint.next_timeout().unwrap(),
 //!     }

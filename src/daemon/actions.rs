@@ -6,6 +6,7 @@ use super::{decisions, driver::Driver, life::short};
 use crate::protocol::{
     Ack, Action, AnnounceEnd, IndexersAnswer, Input, Role, Want,
     codec::{directory::Response, record::Kind},
+    lookup::Ask,
 };
 
 impl Driver<'_> {
@@ -76,16 +77,15 @@ impl Driver<'_> {
                 self.env.net.tell(peer, stream, &ack);
             }
             Action::Probe { peer, addrs } => self.env.net.probe(peer, &addrs),
-            Action::Search { peer } => {
-                if let Some(search) = self.env.net.search(Kind::Indexer, peer) {
-                    self.refreshing.insert(search, peer);
-                }
+            Action::Search { query, role, peer } => {
+                let search = self.env.net.search(Kind::of(role), peer);
+                self.lookups.search_begun(&mut self.env, query, search);
             }
-            Action::EndSearch { peer } => {
-                for (search, _) in self.refreshing.extract_if(|_, of| *of == peer) {
-                    self.env.net.end_search(search);
-                }
+            Action::Providers { query, ref key } => {
+                let search = self.env.net.providers(key);
+                self.lookups.search_begun(&mut self.env, query, search);
             }
+            Action::EndSearch { query } => self.lookups.end_search(&mut self.env, query),
             Action::Announce { ref key } => {
                 if !self.env.net.provide(key) {
                     self.handle(
@@ -107,15 +107,24 @@ impl Driver<'_> {
                 self.env.net.respond(request, &Response::Indexers(answer));
             }
             Action::Ask {
-                native,
+                query,
+                server,
                 addrs,
-                want,
+                ask,
+                ..
             } => {
-                if want == Want::OffersFailed {
-                    self.note_offers_failed(&native);
+                if ask == Ask::Offers(Want::OffersFailed) {
+                    self.note_offers_failed(&server);
                 }
-                self.lookups.ask_native(&mut self.env, native, &addrs, want);
+                let to = (server, &addrs);
+                self.lookups.ask(&mut self.env, query, to, &ask.into());
             }
+            Action::Respond { request, lookup } => {
+                if let Some(outcome) = self.env.endpoint.outcome(lookup) {
+                    self.env.net.respond(request, &outcome.response());
+                }
+            }
+            Action::Done { lookup } => self.lookups.tell(&mut self.env, lookup),
             Action::Retry => {
                 log::info!("the network has changed: tries again at once what did not answer")
             }

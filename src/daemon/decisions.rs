@@ -7,7 +7,9 @@ use std::fmt::{self, Formatter};
 
 use super::life::short;
 use crate::protocol::{
-    Ack, Action, Addrs, Endpoint, Input, PeerId, Verdict, Want, codec::heartbeat::AckCause,
+    Ack, Action, Addrs, Endpoint, Input, PeerId, Verdict, Want,
+    codec::{directory::Response, heartbeat::AckCause},
+    lookup::{Ask, Query},
 };
 
 /// An action of the core.
@@ -21,6 +23,24 @@ pub(super) fn told(input: &Input<'_>) {
     // It comes with each request, and decides nothing alone.
     if !matches!(input, Input::Seen { .. }) {
         log::debug!("{}", Told(input));
+    }
+}
+
+/// Logs what the core is told of one of its requests or searches.
+pub(super) fn told_of(query: &Query, what: &str) {
+    log::debug!("told: {what}{}", of(query));
+}
+
+/// Logs the response to a request of the core.
+pub(super) fn told_response(query: &Query, response: Option<&Response<'_>>) {
+    match response {
+        None => told_of(query, "no answer to"),
+        Some(Response::Indexers(answer)) => {
+            let takes_in = if answer.takes_in { ", takes us in" } else { "" };
+            let answer = answer.offers.len();
+            log::debug!("told: {answer} indexers{takes_in} to{}", of(query));
+        }
+        Some(_) => told_of(query, "answer to"),
     }
 }
 
@@ -68,25 +88,33 @@ impl fmt::Display for Decided<'_> {
             Action::ProbeStream { peer, .. } => {
                 ("pings", Some(peer), " over its connection".to_owned())
             }
-            Action::Search { peer } => ("searches the DHT for", Some(peer), String::new()),
-            Action::EndSearch { peer } => ("ends the search for", Some(peer), String::new()),
+            Action::Search { peer, .. } => ("searches the DHT for", Some(peer), String::new()),
+            Action::Providers { key, .. } => {
+                ("searches the DHT for providers of", None, format!(" {key}"))
+            }
+            Action::EndSearch { query } => ("ends the search of", None, of(query)),
             Action::Announce { key } => ("announces", None, format!(" {key}")),
             Action::Answer { takes_in, .. } => {
                 let verdict = if *takes_in { ", takes the node in" } else { "" };
                 ("answers a request for indexers", None, verdict.to_owned())
             }
             Action::Ask {
-                native,
+                query,
+                server,
                 addrs,
-                want,
+                ask,
+                ..
             } => {
-                let why = match want {
-                    Want::Nothing => "",
-                    Want::Lease => ", for a lease",
-                    Want::OffersFailed => ", because every offer failed",
+                let why = match ask {
+                    Ask::Offers(Want::Nothing) => " for indexers",
+                    Ask::Offers(Want::Lease) => " for indexers, for a lease",
+                    Ask::Offers(Want::OffersFailed) => " for indexers, because every offer failed",
+                    _ => &format!(", for{}", of(query)),
                 };
-                let more = format!("{} for indexers{why}", at(addrs));
-                ("asks", Some(native), more)
+                ("asks", Some(server), format!("{}{why}", at(addrs)))
+            }
+            Action::Respond { lookup, .. } | Action::Done { lookup } => {
+                ("has ended lookup", None, format!(" {}", lookup.0))
             }
             Action::Judge { peer, .. } => ("reads the held beat of", Some(peer), String::new()),
             Action::Sign => ("signs the own record", None, String::new()),
@@ -117,10 +145,6 @@ impl fmt::Display for Told<'_> {
                 };
                 ("the ping has ended of", Some(*peer), verdict.to_owned())
             }
-            Input::SearchValue { peer, .. } => ("found a record of", Some(*peer), String::new()),
-            Input::SearchEnded { peer, .. } => {
-                ("the search has ended for", Some(*peer), String::new())
-            }
             Input::Announced { key, end } => ("announced", None, format!(" {key}: {end:?}")),
             Input::Acked {
                 server, cause, ack, ..
@@ -133,16 +157,6 @@ impl fmt::Display for Told<'_> {
             }
             Input::GaveUp { server } => ("has given up", Some(*server), String::new()),
             Input::LeaseClosed { server } => ("no stream to", Some(*server), String::new()),
-            Input::Answered { native, answer } => {
-                let answer = match answer {
-                    None => ": none".to_owned(),
-                    Some(answer) => {
-                        let takes_in = if answer.takes_in { ", takes us in" } else { "" };
-                        format!(": {} indexers{takes_in}", answer.offers.len())
-                    }
-                };
-                ("answer of", Some(*native), answer)
-            }
             Input::RecordSigned { .. } => ("the own record is signed", None, String::new()),
             Input::NativeLearned { native, addrs } => {
                 ("knows the native", Some(*native), at(addrs))
@@ -167,6 +181,14 @@ fn write(
         write!(f, " {}", short(peer))?;
     }
     f.write_str(more)
+}
+
+/// Which request or search it is: of the machine by its peer, of a lookup by its number.
+fn of(query: &Query) -> String {
+    match query {
+        Query::Machine(peer) => format!(" {}", short(peer)),
+        Query::Lookup(query) => format!(" question {} of a lookup", query.0),
+    }
 }
 
 fn at(addrs: &Addrs) -> String {

@@ -4,9 +4,10 @@
 //! polled until it has no action left; the core makes all decisions. Wall-clock time is read here,
 //! only to sign and to judge records.
 
+mod results;
 mod status;
 
-use std::{collections::HashMap, time::Duration};
+use std::time::Duration;
 
 use libp2p::{identity::Keypair, pnet::PreSharedKey};
 
@@ -35,18 +36,13 @@ use super::{
 use crate::{
     config::{Config, Role},
     net::{
-        BeatFrame, FIRST_BEAT_TIMEOUT, Failure, FailureKind, Frame, Net, NetBounds, NetEvent,
-        OwnRequestId,
-        addrs::Announce,
-        dht::{DhtEvent, SearchId},
-        each::each,
-        limits::MAX_HANDSHAKES,
+        BeatFrame, FIRST_BEAT_TIMEOUT, Frame, Net, NetBounds, NetEvent, addrs::Announce,
+        each::each, limits::MAX_HANDSHAKES,
     },
     protocol::{
-        Input, Instant, PeerId, Reason,
+        Entries, Input, Instant, PeerId,
         capacities::{MAX_DHT_RECORDS, MAX_PROVIDERS},
         clock::WallClock,
-        codec::directory::{Response, Room, decode_response},
         endpoint::Endpoint,
     },
 };
@@ -79,10 +75,8 @@ pub(super) struct Driver<'m> {
     pub(super) env: Environment<'m>,
     pub(super) record: OwnRecord,
     pub(super) state: StateFile,
-    pub(super) lookups: Lookups<'m>,
+    pub(super) lookups: Lookups,
     pub(super) watches: Watches<'m>,
-    /// Searches of the refresh loop.
-    pub(super) refreshing: HashMap<SearchId, PeerId>,
     /// First beats that the core wants to be kept: one for each identity that it checks, 16 at
     /// most.
     pub(super) held_beats: Vec<BeatFrame>,
@@ -156,16 +150,15 @@ impl<'m> Driver<'m> {
             machine.remember_lost(now, lost.restored(now, own_ms));
         }
         let checks = Checks::new(config, now, seed);
-        let mut endpoint = Endpoint::new(now, machine, wall);
+        let mut endpoint = Endpoint::new(now, machine, lookups, wall);
         // The first record too has no service whose check has not passed yet.
         endpoint.offer(checks.health.offered());
         Ok(Self {
             env: Environment { net, endpoint, own },
             record: OwnRecord::new(key, config),
             state,
-            lookups: Lookups::new(lookups),
+            lookups: Lookups::default(),
             watches: Watches::new(watches),
-            refreshing: HashMap::new(),
             held_beats: Vec::new(),
             is_over: false,
             link: OnLink::new(config, own, now, seed),
@@ -250,14 +243,17 @@ impl<'m> Driver<'m> {
     /// Carries out everything that is due now.
     pub(super) fn pump(&mut self) {
         let now = self.env.now();
-        while let Some(action) = self.env.poll(now) {
-            self.perform(action);
+        loop {
+            while let Some(action) = self.env.poll(now) {
+                self.perform(action);
+            }
+            if !self.watches.pump(&mut self.env, &mut self.lookups) {
+                break;
+            }
         }
         self.tell_troubles(now);
         self.check_if_due(now);
         self.speak_if_due(now);
-        self.lookups.pump(&mut self.env);
-        self.watches.pump(&mut self.env, &mut self.lookups);
         self.lookups.pump_listings(&mut self.env);
         self.expire_records_if_due(now);
     }
@@ -324,7 +320,7 @@ impl<'m> Driver<'m> {
                 self.record.list_devices(services);
                 return self.env.endpoint.record_changed();
             }
-            CallEvent::Left => return self.lookups.give_up(&self.env),
+            CallEvent::Left => return self.lookups.give_up(&mut self.env),
             // The work that waited for it goes on when everything is pumped.
             CallEvent::Room => return,
         };
@@ -415,10 +411,12 @@ impl<'m> Driver<'m> {
             }
             NetEvent::GaveUp { ref server } => self.handle(now, Input::GaveUp { server }),
             NetEvent::Request { from, id, request } => {
-                let (peer, reader) = (&from, self.env.net.reader(&from));
-                self.handle(now, Input::Seen { peer, reader });
-                self.lookups
-                    .serve(&mut self.env, now, (&from, id), *request);
+                let Environment { net, endpoint, .. } = &mut self.env;
+                let asker = (&from, id, net.reader(&from));
+                let mut entries = Entries::new();
+                if let Some(response) = endpoint.serve(now, asker, *request, &mut entries) {
+                    net.respond(id, &response);
+                }
             }
             NetEvent::Response {
                 ref server,
@@ -452,96 +450,6 @@ impl<'m> Driver<'m> {
                 frame,
                 why,
             } => self.log_malformed(peer, frame, &why),
-        }
-    }
-
-    fn on_response(
-        &mut self,
-        now: Instant,
-        from: &PeerId,
-        id: OwnRequestId,
-        response: Result<Vec<u8>, Failure>,
-    ) {
-        if let Err(why) = &response
-            && why.kind == FailureKind::Malformed
-        {
-            self.log_malformed(from, Frame::Response, &why.to_string());
-        }
-        let mut room = Room::default();
-        let response = match &response {
-            // The server has answered, so it is not silent.
-            Ok(body) => Ok(decode_response(body, &mut room).unwrap_or_else(|why| {
-                self.log_malformed(from, Frame::Response, &why.to_string());
-                let why = format!("what cannot be read: {why}");
-                Response::Error(Reason::try_from(why.as_str()).unwrap_or_default())
-            })),
-            Err(why) => Err(why.clone()),
-        };
-        let Some((server, response)) = self.lookups.answered(&mut self.env, id, response) else {
-            return;
-        };
-        let error = match &response {
-            Err(why) => Some(why.to_string()),
-            Ok(Response::Error(why)) => Some(why.escape_debug().to_string()),
-            Ok(_) => None,
-        };
-        self.note_what_answers(now, &server, error.as_deref());
-        let answer = match response {
-            Ok(Response::Indexers(answer)) => {
-                self.note_answer(&server);
-                Some(answer)
-            }
-            Ok(Response::Error(why)) => {
-                let server = self.env.server(&server);
-                each!(warn, "{server} answers: {}", why.escape_debug());
-                None
-            }
-            Ok(Response::Records { .. } | Response::Page(_) | Response::Entries(_)) => None,
-            Err(why) => {
-                self.note_unasked(server, &why);
-                None
-            }
-        };
-        let native = &server;
-        self.handle(now, Input::Answered { native, answer });
-    }
-
-    fn on_dht(&mut self, now: Instant, event: DhtEvent) {
-        let own_ms = self.env.own_ms();
-        match event {
-            DhtEvent::Found {
-                search,
-                record,
-                envelope,
-            } => match self.refreshing.get(&search).copied() {
-                Some(ref peer) => {
-                    let record = &record.info;
-                    self.handle(
-                        now,
-                        Input::SearchValue {
-                            peer,
-                            record,
-                            own_ms,
-                        },
-                    );
-                }
-                None => self.lookups.found(&self.env, search, &record, &envelope),
-            },
-            DhtEvent::Provided {
-                search,
-                servers,
-                coverage,
-            } => self.lookups.provided(&self.env, search, &servers, coverage),
-            DhtEvent::Announced { ref key, end } => self.handle(now, Input::Announced { key, end }),
-            DhtEvent::Ended { search, reached } => match self.refreshing.remove(&search) {
-                Some(ref peer) => self.handle(now, Input::SearchEnded { peer, own_ms }),
-                None => self.lookups.search_ended(&self.env, search, reached),
-            },
-            DhtEvent::Offered {
-                record,
-                envelope,
-                kind,
-            } => self.env.net.keep(kind, &record.info, envelope, own_ms),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The network side, the core and the time, which the answers of the daemon need.
 
-use super::clock;
+use super::{clock, machines::ProgramLookups};
 use crate::{
     net::Net,
     protocol::{Action, Input, Instant, Machine, PeerId, endpoint::Endpoint, restart},
@@ -9,7 +9,7 @@ use crate::{
 /// The network side, the core and the time.
 pub(super) struct Environment<'m> {
     pub(super) net: Net,
-    pub(super) endpoint: Endpoint<&'m mut dyn Machine>,
+    pub(super) endpoint: Endpoint<&'m mut dyn Machine, &'m mut ProgramLookups>,
     pub(super) own: PeerId,
 }
 
@@ -34,6 +34,11 @@ impl<'m> Environment<'m> {
     /// The time of all leases and timers.
     pub(super) fn now(&self) -> Instant {
         Instant::from_millis(clock::boottime())
+    }
+
+    /// The time of leases, and what the system clock shows, ms since the Unix epoch.
+    pub(super) fn times(&self) -> (Instant, u64) {
+        (self.now(), clock::wall())
     }
 
     /// The time to sign and judge records with, ms since the Unix epoch.

@@ -49,7 +49,7 @@ impl Driver<'_> {
         self.env.machine().report(self.env.now(), &mut used);
         let others = self.env.net.tables().into_iter();
         others
-            .chain(self.lookups.stats())
+            .chain(self.lookups.stats(&self.env))
             .chain(self.watches.stats())
             .for_each(|stats| used.table(stats));
         let peaks = self.env.net.take_peaks().into_iter();

@@ -1,5 +1,5 @@
-//! Lookups between the core, which decides about them, and the network: the core's questions become
-//! directory requests and searches of the DHT, and outcomes become answers or responses.
+//! What waits for the core's lookups and what they wait for: operators, programs and watches on one
+//! side, requests and searches of the network on the other.
 //!
 //! Invariant: each request and search under way has one entry here, until it has ended. The core's
 //! bounds are the bounds of these tables; but a request outlives its lookup if the operator leaves,
@@ -11,26 +11,18 @@ use std::{collections::HashMap, mem};
 
 use self::answers::{add_granting, answer_of};
 use super::{
+    decisions,
     environment::Environment,
-    life::short,
-    machines::{MAX_LOOKUPS, ProgramLookups},
+    machines::MAX_LOOKUPS,
     nodes::{ListingId, Listings, MAX_LISTINGS},
     request::{CallAnswer, Reply},
 };
 use crate::{
-    net::{
-        Failure, OwnRequestId,
-        dht::SearchId,
-        envelope::{Libp2p, OpenRecord},
-    },
+    net::{OwnRequestId, dht::SearchId, envelope::Libp2p},
     protocol::{
-        Addrs, Coverage, Entries, Instant, MAX_LIST, Name, PeerId, RequestId, Role, TableStats,
-        Want,
-        codec::{
-            directory::{Request, Response},
-            record::Kind,
-        },
-        lookup::{FULL, LookupAction, LookupId, MAX_OPEN, QueryId, Question, RecordCopy, Served},
+        Addrs, Instant, Name, PeerId, TableStats,
+        codec::directory::{Request, Response},
+        lookup::{FULL, LookupId, MAX_OPEN, Query, QueryId, Question},
         watch::client::Extent,
     },
 };
@@ -45,7 +37,6 @@ const REQUESTS: &str = "requests";
 /// What waits for a lookup's outcome.
 enum Asker {
     Operator(Reply),
-    Peer(RequestId),
     #[cfg(feature = "dns")]
     Program(smol::channel::Sender<super::dns::Known>),
     /// The watches with these numbers.
@@ -57,15 +48,13 @@ pub(super) type Servers = (u64, Vec<(PeerId, Addrs)>, Extent);
 
 /// What waits for a server's response.
 pub(super) enum Requester {
-    /// A request of connect-to-natives, to this native.
-    Machine(PeerId),
-    Lookup(QueryId),
+    Core(Query),
     Listing(ListingId, QueryId),
 }
 
 /// The lookups under way, by their names in the core and on the network.
-pub(super) struct Lookups<'m> {
-    core: &'m mut ProgramLookups,
+#[derive(Default)]
+pub(super) struct Lookups {
     askers: HashMap<LookupId, Asker>,
     /// Indexers that were found for watches.
     servers: Vec<Servers>,
@@ -74,30 +63,14 @@ pub(super) struct Lookups<'m> {
     requests: HashMap<OwnRequestId, Requester>,
     /// The most requests that waited at once since [`Lookups::take_peak`].
     most: usize,
-    searches: HashMap<SearchId, QueryId>,
+    searches: HashMap<SearchId, Query>,
     pub(super) listings: Listings,
     next: u64,
     /// Requests for which there was no room.
     refused: u64,
 }
 
-impl<'m> Lookups<'m> {
-    /// No lookup is under way.
-    pub(super) fn new(core: &'m mut ProgramLookups) -> Self {
-        Self {
-            core,
-            askers: HashMap::new(),
-            servers: Vec::new(),
-            watches: Vec::new(),
-            requests: HashMap::new(),
-            most: 0,
-            searches: HashMap::new(),
-            listings: Listings::default(),
-            next: 0,
-            refused: 0,
-        }
-    }
-
+impl Lookups {
     /// Begins the operator's lookup of the indexers.
     pub(super) fn indexers(&mut self, env: &mut Environment, reply: Reply) {
         self.begin(env, reply, Question::Indexers);
@@ -127,28 +100,23 @@ impl<'m> Lookups<'m> {
         if !self.has_room() {
             return;
         }
-        let begun = self
-            .core
-            .begin_for_program(env.now(), question, env.machine());
-        if let Some(lookup) = begun {
+        if let Some(lookup) = env.endpoint.find_for_program(env.now(), question) {
             self.askers.insert(lookup, Asker::Program(reply));
         }
     }
 
     /// Finds the servers of a watch. There is one lookup for all of them at a time, so that they
     /// leave a place to the operator. False: there is no room for it.
-    pub(super) fn servers_for_watch(&mut self, env: &Environment, number: u64) -> bool {
+    pub(super) fn servers_for_watch(&mut self, env: &mut Environment, number: u64) -> bool {
         self.watches.push(number);
         let is_of_watches = |asker: &Asker| matches!(asker, Asker::Watches(_));
         self.askers.values().any(is_of_watches) || self.look_for_watches(env)
     }
 
     /// Begins the lookup for the watches that wait.
-    fn look_for_watches(&mut self, env: &Environment) -> bool {
+    fn look_for_watches(&mut self, env: &mut Environment) -> bool {
         let lookup = match self.has_room() {
-            true => self
-                .core
-                .begin(env.now(), Question::Indexers, env.machine()),
+            true => env.endpoint.find(env.now(), Question::Indexers),
             false => None,
         };
         let asker = Asker::Watches(mem::take(&mut self.watches));
@@ -161,171 +129,87 @@ impl<'m> Lookups<'m> {
     }
 
     /// Gives up the lookups of operators that closed the connection before the answer.
-    pub(super) fn give_up(&mut self, env: &Environment) {
+    pub(super) fn give_up(&self, env: &mut Environment) {
         let now = env.now();
         for (lookup, asker) in &self.askers {
             if matches!(asker, Asker::Operator(reply) if reply.is_abandoned()) {
-                self.core.give_up(now, *lookup);
+                env.endpoint.give_up(now, *lookup);
             }
         }
     }
 
-    /// Serves the request of another peer.
-    pub(super) fn serve(
+    /// Sends a request of the core. If there is no room for it, it has failed.
+    pub(super) fn ask(
         &mut self,
         env: &mut Environment,
-        now: Instant,
-        (from, id): (&PeerId, RequestId),
-        request: Request,
+        query: Query,
+        (server, addrs): (PeerId, &Addrs),
+        request: &Request,
     ) {
-        let mut entries = Entries::new();
-        let machine = env.endpoint.machine_mut();
-        match self
-            .core
-            .serve(now, from, id, request, machine, &mut entries)
-        {
-            Served::Now(response) => env.net.respond(id, &response),
-            Served::Lookup(lookup) => {
-                self.askers.insert(lookup, Asker::Peer(id));
-            }
-            Served::Later => {}
+        // The few requests of the machine always have room.
+        if matches!(query, Query::Lookup(_)) && !self.has_room() {
+            return env.endpoint.responded(env.now(), query, None, &Libp2p);
         }
+        let id = self.name(Requester::Core(query));
+        env.net.request(server, addrs, id, request);
     }
 
-    /// The core's machine asks a native for indexers.
-    pub(super) fn ask_native(
+    /// Takes the answer to a request, or its failure (`None`). Returns the core's name of it, if the
+    /// core has asked.
+    pub(super) fn answered(
         &mut self,
-        env: &mut Environment,
-        native: PeerId,
-        addrs: &Addrs,
-        want: Want,
-    ) {
-        let request = Request::Indexers {
-            most: MAX_LIST as u8,
-            want,
-            from: None,
-        };
-        let id = self.name(Requester::Machine(native));
-        env.net.request(native, addrs, id, &request);
-    }
-
-    /// Takes the answer to a request, or its failure. It is returned together with the native if
-    /// the core's machine asked.
-    pub(super) fn answered<'a>(
-        &mut self,
-        env: &mut Environment,
         id: OwnRequestId,
-        response: Result<Response<'a>, Failure>,
-    ) -> Option<(PeerId, Result<Response<'a>, Failure>)> {
-        let query = match self.requests.remove(&id)? {
-            Requester::Machine(native) => return Some((native, response)),
-            Requester::Lookup(query) => query,
+        response: Option<&Response<'_>>,
+    ) -> Option<Query> {
+        match self.requests.remove(&id)? {
+            Requester::Core(query) => Some(query),
             Requester::Listing(listing, query) => {
-                let response = response.ok();
-                self.listings.responded((listing, query), response.as_ref());
-                return None;
+                self.listings.responded((listing, query), response);
+                None
             }
-        };
-        let response = response.ok();
-        self.core
-            .responded(env.now(), query, response.as_ref(), &Libp2p);
-        None
-    }
-
-    /// A search of the DHT found a record.
-    pub(super) fn found(
-        &mut self,
-        env: &Environment,
-        search: SearchId,
-        record: &OpenRecord,
-        envelope: &[u8],
-    ) {
-        if let Some(query) = self.searches.get(&search) {
-            let info = &record.info;
-            let copy = RecordCopy {
-                info,
-                envelope,
-                age: None,
-                claimed: None,
-            };
-            self.core.found(env.now(), env.own_ms(), *query, copy);
         }
     }
 
-    /// A server of the DHT has named providers for a search.
-    pub(super) fn provided(
+    /// The core's name of a search that is under way.
+    pub(super) fn search(&self, search: SearchId) -> Option<Query> {
+        self.searches.get(&search).copied()
+    }
+
+    /// Takes note that a search has begun. `None`: this process takes no part in the DHT.
+    pub(super) fn search_begun(
         &mut self,
-        env: &Environment,
-        search: SearchId,
-        providers: &[(PeerId, Addrs)],
-        coverage: Coverage,
+        env: &mut Environment,
+        query: Query,
+        search: Option<SearchId>,
     ) {
-        if let Some(query) = self.searches.get(&search) {
-            self.core.provided(env.now(), *query, providers, coverage);
+        match search {
+            Some(search) => _ = self.searches.insert(search, query),
+            None => env.endpoint.searched(env.times(), query, 0),
+        }
+    }
+
+    /// Ends a search of the core.
+    pub(super) fn end_search(&mut self, env: &mut Environment, query: Query) {
+        for (search, _) in self.searches.extract_if(|_, of| *of == query) {
+            env.net.end_search(search);
         }
     }
 
     /// A search of the DHT has ended, in which so many servers have answered.
-    pub(super) fn search_ended(&mut self, env: &Environment, search: SearchId, reached: u16) {
+    pub(super) fn search_ended(&mut self, env: &mut Environment, search: SearchId, reached: u16) {
         if let Some(query) = self.searches.remove(&search) {
-            self.core.searched(env.now(), query, reached);
+            decisions::told_of(&query, "the search has ended for");
+            env.endpoint.searched(env.times(), query, reached);
         }
     }
 
-    /// Carries out the steps of the core's lookups.
-    pub(super) fn pump(&mut self, env: &mut Environment) {
-        let now = env.now();
-        while let Some(step) = self.core.poll(now, env.endpoint.machine_mut()) {
-            match step {
-                LookupAction::Ask {
-                    lookup,
-                    query,
-                    server,
-                    addrs,
-                    ask,
-                } => {
-                    if !self.has_room() {
-                        self.core.responded(now, query, None, &Libp2p);
-                        continue;
-                    }
-                    log::debug!("lookup {} asks {}", lookup.0, short(&server));
-                    let id = self.name(Requester::Lookup(query));
-                    env.net.request(server, &addrs, id, &ask.into());
-                }
-                LookupAction::Providers { query, key } => {
-                    let search = env.net.providers(&key);
-                    self.search_begun(now, query, search);
-                }
-                LookupAction::Search { query, role, peer } => {
-                    let search = env.net.search(Kind::of(role), peer);
-                    self.search_begun(now, query, search);
-                }
-                LookupAction::EndSearch { query } => {
-                    for (search, _) in self.searches.extract_if(|_, of| *of == query) {
-                        env.net.end_search(search);
-                    }
-                }
-                LookupAction::Done { lookup } => self.tell(env, lookup),
-            }
-        }
-    }
-
-    /// `None`: this process takes no part in the DHT.
-    fn search_begun(&mut self, now: Instant, query: QueryId, search: Option<SearchId>) {
-        match search {
-            Some(search) => _ = self.searches.insert(search, query),
-            None => _ = self.core.searched(now, query, 0),
-        }
-    }
-
-    /// When [`Lookups::pump`] has a step without an event.
+    /// When a listing has something to do without an event.
     pub(super) fn timeout(&self) -> Option<Instant> {
-        let timeouts = [self.core.timeout(), self.listings.timeout()];
-        timeouts.into_iter().flatten().min()
+        self.listings.timeout()
     }
 
     /// The statistics for `status`.
-    pub(super) fn stats(&self) -> impl Iterator<Item = TableStats> {
+    pub(super) fn stats(&self, env: &Environment) -> impl Iterator<Item = TableStats> + use<> {
         let requests = TableStats {
             name: REQUESTS,
             used: self.requests.len(),
@@ -333,7 +217,7 @@ impl<'m> Lookups<'m> {
             refused: self.refused,
             evicted: 0,
         };
-        let classes = self.core.stats().into_iter();
+        let classes = env.endpoint.lookup_stats().into_iter();
         let classes = classes.filter(|class| class.capacity > 0);
         classes.chain([self.listings.stats(), requests])
     }
@@ -363,7 +247,7 @@ impl<'m> Lookups<'m> {
         if !self.has_room() {
             return reply.refuse_for_now(FULL);
         }
-        match self.core.begin(env.now(), question, env.machine()) {
+        match env.endpoint.find(env.now(), question) {
             Some(lookup) => {
                 self.askers.insert(lookup, Asker::Operator(reply));
             }
@@ -379,24 +263,18 @@ impl<'m> Lookups<'m> {
         id
     }
 
-    fn tell(&mut self, env: &mut Environment, lookup: LookupId) {
-        let Some((outcome, asker)) = self.core.outcome(lookup).zip(self.askers.remove(&lookup))
-        else {
+    /// Tells the outcome of a lookup to what waits for it.
+    pub(super) fn tell(&mut self, env: &mut Environment, lookup: LookupId) {
+        let outcome = env.endpoint.outcome(lookup);
+        let Some((outcome, asker)) = outcome.zip(self.askers.remove(&lookup)) else {
             return;
         };
         match asker {
-            Asker::Peer(request) => env.net.respond(request, &outcome.response()),
             Asker::Watches(numbers) => {
                 let indexers = outcome.indexers.iter();
                 let indexers = indexers.map(|offer| (offer.peer, offer.addrs.clone()));
                 let indexers: Vec<_> = indexers.collect();
-                // A native knows all of them, and those that cannot be asked are silent anyway.
-                let is_known = outcome.tally.answered > 0 || env.machine().role() == Role::Native;
-                let extent = match is_known && !outcome.more {
-                    false => Extent::Part,
-                    true if outcome.is_complete => Extent::Whole,
-                    true => Extent::Known,
-                };
+                let extent = outcome.extent(env.machine().role());
                 let found = numbers.into_iter();
                 let found = found.map(|number| (number, indexers.clone(), extent));
                 self.servers.extend(found);

@@ -81,7 +81,7 @@ impl Listings {
     }
 }
 
-impl Lookups<'_> {
+impl Lookups {
     /// Begins a listing of these nodes. Its rows go to `parts`.
     pub(super) fn nodes(&mut self, env: &Environment, query: &NodeQuery, parts: Parts) {
         let filter = match filter_of(query) {

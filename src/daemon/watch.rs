@@ -183,21 +183,17 @@ impl<'m> Watches<'m> {
         }
     }
 
-    /// Carries out the steps of the core, for readers and for watchers.
-    pub(super) fn pump(&mut self, env: &mut Environment, lookups: &mut Lookups) {
+    /// Carries out the steps of the core, for readers and for watchers. Returns whether a lookup was
+    /// begun, so that the endpoint must be polled again.
+    pub(super) fn pump(&mut self, env: &mut Environment, lookups: &mut Lookups) -> bool {
         self.note_servers(env);
-        loop {
-            self.take_servers(env, lookups);
-            let mut looks_up = false;
-            for slot in 0..MAX_WATCHES {
-                looks_up |= self.advance(env, lookups, slot);
-            }
-            if !looks_up {
-                break;
-            }
-            lookups.pump(env);
+        self.take_servers(env, lookups);
+        let mut looks_up = false;
+        for slot in 0..MAX_WATCHES {
+            looks_up |= self.advance(env, lookups, slot);
         }
         self.serve(env, env.now());
+        looks_up
     }
 
     /// Notes the servers that this process knows. They are few: natives, and those with leases.

@@ -1,9 +1,9 @@
-//! One process of the protocol, as its host drives it: the machine of its role, and around it what
-//! decides when the record is signed, what time it is, and how the process ends.
+//! One process of the protocol, as its host drives it: the machine of its role, its lookups, and
+//! around them what decides when the record is signed, what time it is, and how the process ends.
 //!
 //! ```text
 //!            what happened, with `now`                     actions
-//!  net ───▶ handle(Input) · beat · announce ───▶ Endpoint ───▶ poll() ───▶ net, disk, log
+//!  net ───▶ handle(Input) · beat · serve   ───▶ Endpoint ───▶ poll() ───▶ net, disk, log
 //!                                                   │
 //!                                                   └── next_timeout(): when to poll again
 //!                                                       without an input
@@ -15,8 +15,9 @@
 //! decides nothing.
 //!
 //! Invariants:
-//! - The machine's actions come first. Then the record is signed, the end is begun or over, and
-//!   every [`HOUSEKEEPING`] the host looks at what has changed.
+//! - The machine's actions come first. Then the record is signed, lookups go on, the end is begun or
+//!   over, and every [`HOUSEKEEPING`] the host looks at what has changed.
+//! - Requests and searches are named by a [`Query`] alone: a host knows nothing of what waits.
 //! - What an action makes of a connection's slot follows it as [`Action::Slot`].
 //! - A record that could not be signed is due again at the next housekeeping, not before.
 //! - A process that ends signs nothing, and keeps no house: its leases are given up, so the host
@@ -26,10 +27,15 @@
 use core::ops::DerefMut;
 
 use super::{
-    Action, Beat, BeatOutcome, Input, Instant, Machine, PeerId, Reader, Role, SignedRecord,
-    StreamId, address,
+    Action, Addrs, Beat, BeatOutcome, Coverage, Entries, Input, Instant, Machine, PeerId, Reader,
+    RequestId, Role, SignedRecord, StreamId, TableStats, address,
     clock::WallClock,
+    codec::{
+        directory::{Request, Response},
+        record::Verifier,
+    },
     farewell::Farewells,
+    lookup::{LookupAction, LookupId, Lookups, Outcome, Query, Question, RecordCopy, Served},
     restart::HOUSEKEEPING,
     rivals::FirstBeat,
     signing::{Signing, Urgency},
@@ -65,9 +71,11 @@ enum Stage {
     Over,
 }
 
-/// One process: `M` is its machine, owned (`Box<dyn Machine>`) or borrowed (`&mut Node`).
-pub struct Endpoint<M> {
+/// One process: `M` is its machine, owned (`Box<dyn Machine>`) or borrowed (`&mut Node`), and `L`
+/// its [`Lookups`]. They are large, so they can be placed where they never move.
+pub struct Endpoint<M, L> {
     machine: M,
+    lookups: L,
     clock: WallClock,
     signing: Signing,
     farewells: Farewells,
@@ -77,13 +85,18 @@ pub struct Endpoint<M> {
     housekeeping: Instant,
 }
 
-impl<M: DerefMut<Target: Machine>> Endpoint<M> {
-    /// A process that starts at `now` with a machine that has started, and with what the clock
-    /// remembers of earlier runs.
-    pub fn new(now: Instant, machine: M, clock: WallClock) -> Self {
+impl<M, L, const F: usize, const G: usize, const P: usize, const D: usize> Endpoint<M, L>
+where
+    M: DerefMut<Target: Machine>,
+    L: DerefMut<Target = Lookups<F, G, P, D>>,
+{
+    /// A process that starts at `now` with a machine and lookups that have started, and with what
+    /// the clock remembers of earlier runs.
+    pub fn new(now: Instant, machine: M, lookups: L, clock: WallClock) -> Self {
         Self {
             signing: Signing::new(machine.role()),
             machine,
+            lookups,
             clock,
             farewells: Farewells::default(),
             stage: Stage::Runs,
@@ -139,7 +152,45 @@ impl<M: DerefMut<Target: Machine>> Endpoint<M> {
         if self.signing.begin(&self.clock, system_ms) {
             return Some(Action::Sign);
         }
+        if let Some(action) = self.lookups.poll(now, &mut *self.machine) {
+            return Some(self.carried_out(action));
+        }
         self.poll_end(now).or_else(|| self.poll_house(now))
+    }
+
+    /// What the host does for a lookup.
+    fn carried_out(&mut self, action: LookupAction) -> Action {
+        match action {
+            LookupAction::Ask {
+                lookup,
+                query,
+                server,
+                addrs,
+                ask,
+            } => Action::Ask {
+                query: Query::Lookup(query),
+                lookup: Some(lookup),
+                server,
+                addrs,
+                ask,
+            },
+            LookupAction::Providers { query, key } => {
+                let query = Query::Lookup(query);
+                Action::Providers { query, key }
+            }
+            LookupAction::Search { query, role, peer } => {
+                let query = Query::Lookup(query);
+                Action::Search { query, role, peer }
+            }
+            LookupAction::EndSearch { query } => {
+                let query = Query::Lookup(query);
+                Action::EndSearch { query }
+            }
+            LookupAction::Done { lookup } => match self.lookups.take_asker(lookup) {
+                Some(request) => Action::Respond { request, lookup },
+                None => Action::Done { lookup },
+            },
+        }
     }
 
     fn signs(&mut self, system_ms: u64) -> bool {
@@ -173,9 +224,13 @@ impl<M: DerefMut<Target: Machine>> Endpoint<M> {
     /// When to poll without an input; `None`: the process is over.
     pub fn next_timeout(&self) -> Option<Instant> {
         let house = (self.stage == Stage::Runs).then_some(self.housekeeping);
-        let others = [house, self.farewells.timeout()];
-        let timeouts = others.into_iter().flatten();
-        let next = timeouts.chain(self.machine.next_timeout()).min();
+        let timeouts = [
+            self.machine.next_timeout(),
+            self.lookups.timeout(),
+            self.farewells.timeout(),
+            house,
+        ];
+        let next = timeouts.into_iter().flatten().min();
         next.filter(|_| self.stage != Stage::Over)
     }
 
@@ -202,6 +257,122 @@ impl<M: DerefMut<Target: Machine>> Endpoint<M> {
             self.machine.handle(now, Input::Seen { peer: from, reader });
         }
         Some(self.machine.beat(now, from, stream, beat))
+    }
+
+    /// Serves the directory request of a peer that can dial what `reader` says. The entries of a list
+    /// are put into `entries`, which the response borrows. `None`: the answer comes as
+    /// [`Action::Answer`] or [`Action::Respond`].
+    pub fn serve<'a: 'r, 'r>(
+        &'a mut self,
+        now: Instant,
+        (from, id, reader): (&PeerId, RequestId, Reader),
+        request: Request,
+        entries: &'r mut Entries<'a>,
+    ) -> Option<Response<'r>> {
+        let Self {
+            machine, lookups, ..
+        } = self;
+        machine.handle(now, Input::Seen { peer: from, reader });
+        match lookups.serve(now, from, id, request, &mut **machine, entries) {
+            Served::Now(response) => Some(response),
+            Served::Later => None,
+            Served::Lookup(lookup) => {
+                lookups.asked_by(lookup, id);
+                None
+            }
+        }
+    }
+
+    /// Begins a lookup of the operator. `None` if no slot of its class is free.
+    pub fn find(&mut self, now: Instant, question: Question) -> Option<LookupId> {
+        self.lookups.begin(now, question, &*self.machine)
+    }
+
+    /// Begins a lookup of a program that asks by DNS. `None` if no slot is free.
+    pub fn find_for_program(&mut self, now: Instant, question: Question) -> Option<LookupId> {
+        self.lookups
+            .begin_for_program(now, question, &*self.machine)
+    }
+
+    /// Gives up a lookup because its operator has left.
+    pub fn give_up(&mut self, now: Instant, lookup: LookupId) {
+        self.lookups.give_up(now, lookup);
+    }
+
+    /// The outcome of a lookup, between its [`Action::Done`] or [`Action::Respond`] and the next
+    /// poll.
+    pub fn outcome(&self, lookup: LookupId) -> Option<Outcome<'_>> {
+        self.lookups.outcome(lookup)
+    }
+
+    /// The statistics of the lookups.
+    pub fn lookup_stats(&self) -> [TableStats; 4] {
+        self.lookups.stats()
+    }
+
+    /// Takes a server's response to a request ([`Action::Ask`]), or its failure. Records that do not
+    /// verify are ignored.
+    pub fn responded(
+        &mut self,
+        now: Instant,
+        query: Query,
+        response: Option<&Response<'_>>,
+        verifier: &impl Verifier,
+    ) {
+        match query {
+            Query::Lookup(query) => self.lookups.responded(now, query, response, verifier),
+            Query::Machine(ref native) => {
+                let answer = match response {
+                    Some(Response::Indexers(answer)) => Some(*answer),
+                    _ => None,
+                };
+                self.machine.handle(now, Input::Answered { native, answer });
+            }
+        }
+    }
+
+    /// Takes a record that a search found ([`Action::Search`]), verified and decoded; its validity is
+    /// checked here.
+    pub fn found(&mut self, (now, system_ms): (Instant, u64), query: Query, copy: RecordCopy<'_>) {
+        let own_ms = self.own_ms(now, system_ms);
+        match query {
+            Query::Lookup(query) => _ = self.lookups.found(now, own_ms, query, copy),
+            Query::Machine(ref peer) => self.machine.handle(
+                now,
+                Input::SearchValue {
+                    peer,
+                    record: copy.info,
+                    own_ms,
+                },
+            ),
+        }
+    }
+
+    /// Takes the providers that one server of the DHT names ([`Action::Providers`]), and where they
+    /// listen. `coverage`: whether it may know of
+    /// others.
+    pub fn provided(
+        &mut self,
+        now: Instant,
+        query: Query,
+        providers: &[(PeerId, Addrs)],
+        coverage: Coverage,
+    ) {
+        if let Query::Lookup(query) = query {
+            self.lookups.provided(now, query, providers, coverage);
+        }
+    }
+
+    /// Takes note that a search has ended, in which so many servers of the DHT have answered.
+    pub fn searched(&mut self, (now, system_ms): (Instant, u64), query: Query, reached: u16) {
+        let own_ms = self.own_ms(now, system_ms);
+        match query {
+            Query::Lookup(query) => _ = self.lookups.searched(now, query, reached),
+            Query::Machine(ref peer) => {
+                self.machine
+                    .handle(now, Input::SearchEnded { peer, own_ms });
+            }
+        }
     }
 
     /// Sets the addresses that this process announces, best first. Given before a poll; it costs

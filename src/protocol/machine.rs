@@ -29,7 +29,7 @@ use super::{
     lease::Lease,
     lease_table::StreamRecord,
     life::LeaseEnd,
-    lookup::KnownServer,
+    lookup::{Ask, KnownServer, LookupId, Query},
     lost::{Lost, LostPeer},
     native::{LiveIndexer, NewestIndexer, Responsible},
     rivals::{Contested, FirstBeat},
@@ -94,16 +94,32 @@ pub enum Action {
         /// Where it listens.
         addrs: Addrs,
     },
-    /// Search the DHT for the indexer's record. Give [`Input::SearchValue`] for each value, then
-    /// [`Input::SearchEnded`].
+    /// Search the DHT for a record. Give each record to [`Endpoint::found`], then call
+    /// [`Endpoint::searched`].
+    ///
+    /// [`Endpoint::found`]: super::endpoint::Endpoint::found
+    /// [`Endpoint::searched`]: super::endpoint::Endpoint::searched
     Search {
-        /// The subject of the record.
+        /// Names the search.
+        query: Query,
+        /// The kind of record: that of a node or that of an indexer.
+        role: Role,
+        /// The record's subject.
         peer: PeerId,
     },
-    /// End the search, because its time is over.
+    /// Of an endpoint only: search the DHT for the providers of a key. Give those that each server
+    /// names to [`Endpoint::provided`](super::endpoint::Endpoint::provided), then call
+    /// [`Endpoint::searched`](super::endpoint::Endpoint::searched).
+    Providers {
+        /// Names the search.
+        query: Query,
+        /// The key.
+        key: Key,
+    },
+    /// End a search of the DHT. Its further results are ignored.
     EndSearch {
-        /// The subject of the record that was searched for.
-        peer: PeerId,
+        /// The search.
+        query: Query,
     },
     /// Announce in the DHT that this process knows which node has the key; then give
     /// [`Input::Announced`].
@@ -123,14 +139,34 @@ pub enum Action {
         /// The native will take the node in.
         takes_in: bool,
     },
-    /// Ask a native for indexers; then give [`Input::Answered`].
+    /// Ask a server, and dial if needed; then call
+    /// [`Endpoint::responded`](super::endpoint::Endpoint::responded) once.
     Ask {
-        /// The native to ask.
-        native: PeerId,
-        /// Where it listens.
+        /// Names the query.
+        query: Query,
+        /// For the log: the lookup that asks.
+        lookup: Option<LookupId>,
+        /// The server.
+        server: PeerId,
+        /// Where it listens; empty if this is not known.
         addrs: Addrs,
-        /// Why.
-        want: Want,
+        /// The query.
+        ask: Ask,
+    },
+    /// Of an endpoint only: answer a directory request with the outcome of this lookup
+    /// ([`Outcome::response`](super::lookup::Outcome::response)), which can be read until the next
+    /// poll.
+    Respond {
+        /// Names the request.
+        request: RequestId,
+        /// The lookup.
+        lookup: LookupId,
+    },
+    /// Of an endpoint only: this lookup of the operator or of a program is over. Its outcome can be
+    /// read until the next poll.
+    Done {
+        /// The lookup.
+        lookup: LookupId,
     },
     /// For the log: the network has changed ([`Input::NetworkChanged`]), so what has no answer is
     /// tried again at once.

@@ -58,6 +58,7 @@ use super::{
     Report, Rng, Role, Terms, Want,
     lease::{Lease, OPEN_TIMEOUT, REFUSED_PAUSE},
     leases::{LeaseStep, Leases, NODE_DIAL},
+    lookup::{Ask, Query},
 };
 use candidates::{Candidates, Choice, MAX_CANDIDATES, OfferSource};
 use failures::Failures;
@@ -398,9 +399,11 @@ impl Node {
         let (native, want) = self.rounds.ask(now)?;
         self.asked_last = true;
         Some(Action::Ask {
-            native,
+            query: Query::Machine(native),
+            lookup: None,
+            server: native,
             addrs: self.addrs_of(&native).cloned().unwrap_or_default(),
-            want,
+            ask: Ask::Offers(want),
         })
     }
 

@@ -16,14 +16,14 @@ use oc_discovery::protocol::{
     clock::WallClock,
     codec::{
         directory::{
-            Request, Response, Room, decode_request, decode_response, encode_request,
-            encode_response,
+            Response, Room, decode_request, decode_response, encode_request, encode_response,
         },
         frame::MAX_FRAME,
         heartbeat::{AckCause, decode_ack, decode_beat, encode_ack, encode_beat},
         record::{Kind, sign},
     },
     endpoint::Endpoint,
+    lookup::Lookups,
 };
 
 mod device;
@@ -42,6 +42,9 @@ enum Stream {
 trait Runtime {
     /// The time since some moment; it never goes back.
     fn now(&self) -> Instant;
+
+    /// What the system clock shows, ms since the Unix epoch.
+    fn today_ms(&self) -> u64;
 
     /// Returns when it is `then`.
     fn sleep_until(&mut self, then: Instant);
@@ -66,7 +69,10 @@ fn main() {
         min_indexers: 1,
     };
     node.start(network.now(), NODE, 1, config);
-    let mut node = Endpoint::new(network.now(), &mut node, WallClock::new(0));
+    // A sensor looks nothing up.
+    let mut lookups = Lookups::new();
+    let clock = WallClock::new(0);
+    let mut node = Endpoint::new(network.now(), &mut node, &mut lookups, clock);
     let (native, addrs) = (&NATIVE, &addrs());
     node.handle(network.now(), Input::NativeLearned { native, addrs });
     node.announce(addrs.iter().map(|addr| addr.as_slice()));
@@ -76,29 +82,27 @@ fn main() {
     println!("{beats} beats in five minutes, and pump-3 is listed");
 }
 
+/// A node that grants no leases and looks nothing up.
+type Sensor<'m> = Endpoint<&'m mut Node, &'m mut Lookups<0, 0, 0>>;
+
 /// Carries out the actions of the node until it is `end`. Returns how many beats were answered.
-fn run(runtime: &mut impl Runtime, node: &mut Endpoint<&mut Node>, end: Instant) -> u64 {
+fn run(runtime: &mut impl Runtime, node: &mut Sensor, end: Instant) -> u64 {
     let mut beats = 0;
     loop {
         let now = runtime.now();
-        while let Some(action) = node.poll(now, 0) {
+        while let Some(action) = node.poll(now, runtime.today_ms()) {
             let mut message = [0; MAX_FRAME];
             let mut answer = [0; MAX_FRAME];
             match action {
-                Action::Ask { native, want, .. } => {
-                    let (most, from) = (16, None);
-                    let request = Request::Indexers { most, want, from };
-                    let request = encode_request(&request, &mut message).unwrap_or_default();
-                    let length = runtime.exchange(&native, Stream::Directory, request, &mut answer);
+                Action::Ask {
+                    query, server, ask, ..
+                } => {
+                    let request = encode_request(&ask.into(), &mut message).unwrap_or_default();
+                    let length = runtime.exchange(&server, Stream::Directory, request, &mut answer);
                     let response = length.and_then(|length| answer.get(..length));
                     let mut room = Room::default();
-                    let response = response.map(|body| decode_response(body, &mut room));
-                    let answer = match response {
-                        Some(Ok(Response::Indexers(answer))) => Some(answer),
-                        _ => None,
-                    };
-                    let native = &native;
-                    node.handle(now, Input::Answered { native, answer });
+                    let response = response.and_then(|body| decode_response(body, &mut room).ok());
+                    node.responded(now, query, response.as_ref(), &Unsigned);
                 }
                 Action::Beat { server, beat, .. } => {
                     let mut envelope = [0; 1024];
@@ -156,6 +160,10 @@ impl Memory {
 impl Runtime for Memory {
     fn now(&self) -> Instant {
         self.now
+    }
+
+    fn today_ms(&self) -> u64 {
+        self.now.as_millis()
     }
 
     fn sleep_until(&mut self, then: Instant) {

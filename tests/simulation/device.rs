@@ -7,10 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use oc_discovery::protocol::{
     self, Addr, Addrs, Indexer, IndexerConfig, Instant, Machine, Name, Native, NativeConfig, Node,
-    NodeConfig, PeerId, RequestId, Role, StreamId,
-    clock::WallClock,
-    endpoint::Endpoint,
-    lookup::{LookupId, QueryId},
+    NodeConfig, PeerId, RequestId, Role, StreamId, clock::WallClock, endpoint::Endpoint,
+    lookup::Query,
 };
 
 use crate::{
@@ -37,19 +35,14 @@ pub enum State {
     Down(Loss),
 }
 
-/// The purpose of a request or a search.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum For {
-    /// The machine, about this peer.
-    Machine(PeerId),
-    /// A lookup.
-    Lookup(QueryId),
-}
+/// A process.
+pub type Process = Endpoint<Box<dyn Machine>, Box<Slots>>;
 
 /// Before the first process.
-fn no_process() -> Endpoint<Box<dyn Machine>> {
+fn no_process() -> Process {
     let machine = Box::new(Node::new());
-    Endpoint::new(Instant::default(), machine, WallClock::new(0))
+    let lookups = Box::new(NO_LOOKUPS);
+    Endpoint::new(Instant::default(), machine, lookups, WallClock::new(0))
 }
 
 /// One device.
@@ -63,11 +56,7 @@ pub struct Device {
     /// How many processes it has had. Messages for an earlier process do not reach a later one.
     pub life: u64,
     /// The process.
-    pub endpoint: Endpoint<Box<dyn Machine>>,
-    /// Its lookups.
-    pub lookups: Box<Slots>,
-    /// Lookups for other processes, and the requests they answer.
-    pub askers: BTreeMap<LookupId, RequestId>,
+    pub endpoint: Process,
     /// The time of the timer of the process.
     pub wake_at: u64,
     /// How far the device's monotonic clock is ahead of the world's time.
@@ -105,11 +94,11 @@ pub struct Device {
     /// Number of the next stream, request, search.
     pub next: u64,
     /// Own requests that wait for their responses.
-    pub asked: BTreeMap<u64, For>,
+    pub asked: BTreeMap<u64, Query>,
     /// Requests of others that wait here: the process that asks, and its number of the request.
     pub requests: BTreeMap<RequestId, ((DeviceNo, u64), u64)>,
     /// Searches under way.
-    pub searches: BTreeMap<u64, For>,
+    pub searches: BTreeMap<u64, Query>,
     /// Pings under way. A ping over the connection of a stream has that stream with it.
     pub pings: BTreeMap<u64, (PeerId, Option<StreamId>)>,
     /// First beats that are held for the machine.
@@ -129,8 +118,6 @@ impl Device {
             state: State::Down(Loss::Noticed),
             life: 0,
             endpoint: no_process(),
-            lookups: Box::new(NO_LOOKUPS),
-            askers: BTreeMap::new(),
             wake_at: u64::MAX,
             skew: 0,
             wall_ahead: 0,
@@ -165,8 +152,7 @@ impl Device {
 
     /// When the process must be polled.
     pub fn next_timeout(&self) -> Option<Instant> {
-        let timeouts = [self.endpoint.next_timeout(), self.lookups.timeout()];
-        timeouts.into_iter().flatten().min()
+        self.endpoint.next_timeout()
     }
 
     /// Its machine, for queries.
@@ -260,9 +246,6 @@ impl Device {
         self.searches.clear();
         self.pings.clear();
         self.held.clear();
-        *self.lookups = NO_LOOKUPS;
-        self.lookups.start(self.peer);
-        self.askers.clear();
         self.record = None;
         self.natives_clocks.clear();
         self.seen = Seen::default();
@@ -282,7 +265,9 @@ impl Device {
         clock.remember(self.flash.state().highest_time_ms);
         self.state = State::Running;
         let machine = self.start(now, seed, plan);
-        self.endpoint = Endpoint::new(self.instant(now), machine, clock);
+        let mut lookups = Box::new(NO_LOOKUPS);
+        lookups.start(self.peer);
+        self.endpoint = Endpoint::new(self.instant(now), machine, lookups, clock);
         for (peer, addrs) in natives {
             let learned = protocol::Input::NativeLearned {
                 native: peer,

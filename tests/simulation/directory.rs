@@ -1,13 +1,13 @@
 //! Directory requests of a process, and those of others: each is one frame, as is its response.
 
 use oc_discovery::protocol::{
-    self, Addrs, Entries, IndexersAnswer, PeerId, RequestId,
+    Addrs, Entries, IndexersAnswer, PeerId, RequestId,
     codec::directory::{Request, Response, Room},
-    lookup::Served,
+    lookup::Query,
 };
 
 use crate::{
-    device::{DeviceNo, For},
+    device::DeviceNo,
     frames::{Frame, Seals},
     heartbeat::READER,
     network::{Input, PATIENCE},
@@ -20,7 +20,7 @@ impl World {
         &mut self,
         no: DeviceNo,
         (server, addrs): (PeerId, &Addrs),
-        asks_for: For,
+        query: Query,
         request: &Request,
     ) -> Result<(), String> {
         let to = self.number_of(&server);
@@ -28,7 +28,7 @@ impl World {
         let frame = Frame::request(request)?;
         let device = &mut self.devices[no];
         let number = device.number();
-        device.asked.insert(number, asks_for);
+        device.asked.insert(number, query);
         let from = (no, device.life);
         let request = Input::Request {
             from,
@@ -53,27 +53,18 @@ impl World {
         let now = device.instant(self.now);
         let id = RequestId(device.number());
         device.requests.insert(id, asker);
-        let (peer, reader) = (&from, READER);
-        device.handle(self.now, protocol::Input::Seen { peer, reader });
         if let Request::Indexers {
             want, from: None, ..
         } = request
         {
             self.ledger.waiting.insert((no, id.0), (known, want));
         }
-        let machine = device.endpoint.machine_mut();
+        let asker = (&from, id, READER);
         let frame = {
             let mut entries = Entries::new();
-            let served = device
-                .lookups
-                .serve(now, &from, id, request, machine, &mut entries);
-            match served {
-                Served::Now(response) => Frame::response(&response)?,
-                Served::Lookup(lookup) => {
-                    device.askers.insert(lookup, id);
-                    return Ok(());
-                }
-                Served::Later => return Ok(()),
+            match device.endpoint.serve(now, asker, request, &mut entries) {
+                Some(response) => Frame::response(&response)?,
+                None => return Ok(()),
             }
         };
         if let Some(answer) = offers_of(frame.read_response(&mut Room::default())?) {
@@ -123,21 +114,18 @@ impl World {
         let response = response.transpose()?;
         let device = &mut self.devices[no];
         let now = device.instant(self.now);
-        match device.asked.remove(&number) {
-            Some(For::Machine(ref native)) => {
-                let answer = response.and_then(offers_of);
-                let answered = protocol::Input::Answered { native, answer };
-                device.handle(self.now, answered);
-                let offers = answer.iter().flat_map(|answer| answer.offers);
-                self.note_offers(no, offers);
+        let Some(query) = device.asked.remove(&number) else {
+            return Ok(());
+        };
+        device
+            .endpoint
+            .responded(now, query, response.as_ref(), &Seals);
+        match (query, response) {
+            (Query::Machine(_), Some(Response::Indexers(answer))) => {
+                self.note_offers(no, answer.offers.iter());
             }
-            Some(For::Lookup(query)) => {
-                device
-                    .lookups
-                    .responded(now, query, response.as_ref(), &Seals);
-                self.note_told(no, query, response.as_ref());
-            }
-            None => {}
+            (Query::Machine(_), _) => {}
+            (Query::Lookup(_), response) => self.note_told(no, query, response.as_ref()),
         }
         Ok(())
     }

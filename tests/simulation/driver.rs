@@ -4,20 +4,17 @@
 //! It has the part of `src/daemon` for the simulated network, and makes no decisions either.
 
 use oc_discovery::protocol::{
-    self, Ack, Action, Addrs, Coverage, IndexersAnswer, MAX_LIST, Offer, OutBeat, PeerId, PeerList,
-    StreamId, Verdict,
-    codec::{
-        directory::{Request, Response},
-        record::Kind,
-    },
-    lookup::MAX_NAMED,
+    self, Ack, Action, Addrs, Coverage, IndexersAnswer, Offer, OutBeat, PeerId, PeerList, StreamId,
+    Verdict,
+    codec::{directory::Response, record::Kind},
+    lookup::{MAX_NAMED, Query, RecordCopy},
     restart,
 };
 
 use crate::{
-    device::{DeviceNo, For},
+    device::DeviceNo,
     dht,
-    frames::{Frame, verified},
+    frames::{Frame, opened, verified},
     network::Input,
     world::World,
 };
@@ -62,7 +59,7 @@ impl World {
             let (now, system_ms) = (device.instant(self.now), device.system_ms(self.now));
             device.endpoint.announce([&*device.addr()].into_iter());
             let Some(action) = device.endpoint.poll(now, system_ms) else {
-                return self.drain_lookups(no);
+                return self.check_watches(no);
             };
             self.trace.note(self.now, &(no, &action));
             self.ledger.polled(self.now, no);
@@ -74,8 +71,8 @@ impl World {
     }
 
     fn take(&mut self, no: DeviceNo, input: Input) -> Result<(), String> {
-        let now = self.devices[no].instant(self.now);
-        let own_ms = self.devices[no].own_ms(self.now);
+        let device = &mut self.devices[no];
+        let times = (device.instant(self.now), device.system_ms(self.now));
         match input {
             Input::Beat { stream, frame } => return self.take_beat(no, stream, &frame),
             Input::Ack { stream, frame } => return self.take_ack(no, stream, &frame),
@@ -112,29 +109,26 @@ impl World {
                 }
             }
             Input::Value { search, envelope } => {
-                let device = &mut self.devices[no];
-                match device.searches.get(&search).copied() {
-                    Some(For::Machine(ref peer)) => {
-                        let record = &verified(Kind::Indexer, &envelope)?;
-                        let found = protocol::Input::SearchValue {
-                            peer,
-                            record,
-                            own_ms,
-                        };
-                        device.handle(self.now, found);
-                    }
-                    Some(For::Lookup(query)) => return self.take_copy(no, query, &envelope),
-                    None => {}
+                if let Some(query) = device.searches.get(&search).copied() {
+                    let info = &opened(&envelope).map_err(|why| why.to_string())?;
+                    let copy = RecordCopy {
+                        info,
+                        envelope: &envelope,
+                        age: None,
+                        claimed: None,
+                    };
+                    device.endpoint.found(times, query, copy);
                 }
             }
             Input::Provided { search, providers } => {
-                let device = &mut self.devices[no];
-                if let Some(&For::Lookup(query)) = device.searches.get(&search) {
+                if let Some(query) = device.searches.get(&search).copied() {
                     let coverage = match providers.len() < MAX_NAMED {
                         true => Coverage::Complete,
                         false => Coverage::Partial,
                     };
-                    device.lookups.provided(now, query, &providers, coverage);
+                    device
+                        .endpoint
+                        .provided(times.0, query, &providers, coverage);
                 }
             }
             Input::Announced { ref key, end } => {
@@ -142,16 +136,8 @@ impl World {
                 self.devices[no].handle(self.now, ended);
             }
             Input::SearchEnd { search, reached } => {
-                let device = &mut self.devices[no];
-                match device.searches.remove(&search) {
-                    Some(For::Machine(ref peer)) => {
-                        let ended = protocol::Input::SearchEnded { peer, own_ms };
-                        device.handle(self.now, ended);
-                    }
-                    Some(For::Lookup(query)) => {
-                        device.lookups.searched(now, query, reached);
-                    }
-                    None => {}
+                if let Some(query) = device.searches.remove(&search) {
+                    device.endpoint.searched(times, query, reached);
                 }
             }
         }
@@ -218,8 +204,14 @@ impl World {
                 }
             }
             Action::Probe { peer, addrs } => self.probe(no, peer, &addrs),
-            Action::Search { peer } => self.search(no, For::Machine(peer), (Kind::Indexer, &peer)),
-            Action::EndSearch { peer } => self.end_search(no, For::Machine(peer)),
+            Action::Search { query, role, peer } => {
+                self.search(no, query, (Kind::of(role), &peer));
+            }
+            Action::Providers { query, key } => self.search_providers(no, query, &key),
+            Action::EndSearch { query } => {
+                let searches = &mut self.devices[no].searches;
+                searches.retain(|_, of| *of != query);
+            }
             Action::Answer { request, takes_in } => {
                 let offers = self.devices[no].machine().answer_offers();
                 let offers = &offers.to_vec();
@@ -229,21 +221,27 @@ impl World {
                 self.respond(no, request, frame);
             }
             Action::Ask {
-                native,
+                query,
+                lookup,
+                server,
                 addrs,
-                want,
+                ask,
             } => {
-                self.check_pace(no)?;
-                let asks_for = For::Machine(native);
+                match lookup {
+                    Some(lookup) => self.note_asked(no, lookup, query, &ask),
+                    None => self.check_pace(no)?,
+                }
                 // An earlier request that still waits here has long ended on the network.
-                self.devices[no].asked.retain(|_, asked| *asked != asks_for);
-                let request = Request::Indexers {
-                    most: MAX_LIST as u8,
-                    want,
-                    from: None,
-                };
-                self.request(no, (native, &addrs), asks_for, &request)?;
+                self.devices[no].asked.retain(|_, asked| *asked != query);
+                self.request(no, (server, &addrs), query, &ask.into())?;
             }
+            Action::Respond { request, lookup } => {
+                let outcome = self.devices[no].endpoint.outcome(lookup);
+                let outcome = outcome.ok_or("a lookup that is over has no outcome")?;
+                let frame = Frame::response(&outcome.response())?;
+                self.respond(no, request, frame);
+            }
+            Action::Done { lookup } => self.lookup_done(no, lookup)?,
             Action::ProbeStream { peer, stream } => self.probe_stream(no, peer, stream),
             Action::Judge { stream, .. } => return self.judge(no, stream),
             Action::Announce { key } => self.announce(no, key),
@@ -295,7 +293,7 @@ impl World {
     }
 
     /// Searches the DHT.
-    pub fn search(&mut self, no: DeviceNo, sought: For, of: (Kind, &PeerId)) {
+    pub fn search(&mut self, no: DeviceNo, sought: Query, of: (Kind, &PeerId)) {
         let (found, end) = self
             .dht
             .search(self.now, of, self.network.faulty, &mut self.rng);
@@ -308,12 +306,6 @@ impl World {
         }
         let reached = self.servers_that_answer(no);
         self.send(self.now + end, to, Input::SearchEnd { search, reached });
-    }
-
-    /// Ends the searches, so that their results are ignored.
-    pub fn end_search(&mut self, no: DeviceNo, sought: For) {
-        let searches = &mut self.devices[no].searches;
-        searches.retain(|_, of| *of != sought);
     }
 
     /// The housekeeping of the daemon: notes the time and the peers to try after a restart.

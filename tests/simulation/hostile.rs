@@ -306,7 +306,7 @@ impl Walk {
 
     fn act(&mut self, action: Action) -> Result<(), String> {
         match action {
-            Action::Ask { native, .. } => {
+            Action::Ask { server: native, .. } => {
                 self.pace()?;
                 self.asked(native)?;
             }

@@ -9,12 +9,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use oc_discovery::protocol::{
     Count, Key, PeerId, Reach, Role,
     codec::{directory::Response, record::Kind},
-    lookup::{Ask, LookupAction, LookupId, Lookups, OPERATOR_LIMIT, QueryId, Question, RecordCopy},
+    lookup::{Ask, LookupId, Lookups, OPERATOR_LIMIT, Query, Question},
 };
 
 use crate::{
-    device::{Device, DeviceNo, For, State},
-    frames::{Frame, opened, verified},
+    device::{Device, DeviceNo, State},
+    frames::verified,
     invariants::ensure,
     world::World,
 };
@@ -38,7 +38,7 @@ pub struct Watch {
     life: u64,
     began: u64,
     /// The open queries, and whether the server asks others, too.
-    open: BTreeMap<QueryId, bool>,
+    open: Vec<(Query, bool)>,
     /// Subjects of the records that came in time.
     told: BTreeSet<PeerId>,
 }
@@ -114,114 +114,56 @@ impl World {
         self.desk.last = Default::default();
         let device = &mut self.devices[no];
         let now = device.instant(self.now);
-        let begun = device
-            .lookups
-            .begin(now, question, device.endpoint.machine());
         // A process that was stopped may not have ended the lookup before.
-        let Some(lookup) = begun else {
+        let Some(lookup) = device.endpoint.find(now, question) else {
             return ensure(device.resumed_at + 6_000 > self.now, no, IN_TIME);
         };
         let watch = Watch {
             life: device.life,
             began: self.now,
-            open: BTreeMap::new(),
+            open: Vec::new(),
             told: BTreeSet::new(),
         };
         self.desk.watches.insert((no, lookup), watch);
         Ok(())
     }
 
-    /// Carries out the steps of the lookups of a device.
-    pub fn drain_lookups(&mut self, no: DeviceNo) -> Result<(), String> {
-        loop {
-            let device = &mut self.devices[no];
-            let now = device.instant(self.now);
-            let Some(step) = device.lookups.poll(now, device.endpoint.machine_mut()) else {
-                return self.check_watches(no);
-            };
-            self.trace.note(self.now, &(no, &step));
-            match step {
-                LookupAction::Ask {
-                    lookup,
-                    query,
-                    server,
-                    addrs,
-                    ask,
-                } => {
-                    let asks_others = matches!(
-                        ask,
-                        Ask::Name {
-                            reach: Reach::Network,
-                            ..
-                        } | Ask::Peer {
-                            reach: Reach::Network,
-                            ..
-                        }
-                    );
-                    if let Some(watch) = self.desk.watches.get_mut(&(no, lookup)) {
-                        watch.open.insert(query, asks_others);
-                    }
-                    self.request(no, (server, &addrs), For::Lookup(query), &ask.into())?;
-                }
-                LookupAction::Search { query, role, peer } => {
-                    self.search(no, For::Lookup(query), (Kind::of(role), &peer));
-                }
-                LookupAction::Providers { query, key } => {
-                    self.search_providers(no, For::Lookup(query), &key);
-                }
-                LookupAction::EndSearch { query } => self.end_search(no, For::Lookup(query)),
-                LookupAction::Done { lookup } => self.lookup_done(no, lookup)?,
+    /// Takes note of what a lookup asks a server.
+    pub fn note_asked(&mut self, no: DeviceNo, lookup: LookupId, query: Query, ask: &Ask) {
+        let asks_others = matches!(
+            ask,
+            Ask::Name {
+                reach: Reach::Network,
+                ..
+            } | Ask::Peer {
+                reach: Reach::Network,
+                ..
             }
+        );
+        if let Some(watch) = self.desk.watches.get_mut(&(no, lookup)) {
+            watch.open.push((query, asks_others));
         }
     }
 
     /// Takes note of a server's answer to a query of a lookup, or of its failure.
-    pub fn note_told(&mut self, no: DeviceNo, query: QueryId, response: Option<&Response<'_>>) {
+    pub fn note_told(&mut self, no: DeviceNo, query: Query, response: Option<&Response<'_>>) {
         // Each process numbers its queries from the start.
         let life = self.devices[no].life;
         let mut watches = self.desk.watches.range_mut((no, LookupId(0))..);
         let watch = watches
             .find(|((of, _), watch)| {
-                *of == no && watch.life == life && watch.open.contains_key(&query)
+                *of == no && watch.life == life && watch.open.iter().any(|(open, _)| *open == query)
             })
             .map(|(_, watch)| watch)
             .filter(|watch| self.now <= watch.began + OPERATOR_LIMIT.as_millis() as u64);
         let Some(watch) = watch else { return };
-        match response {
-            Some(Response::Records { records, .. }) => {
-                watch.open.remove(&query);
-                watch
-                    .told
-                    .extend(records.iter().filter_map(|envelope| subject(envelope)));
-            }
-            Some(Response::Indexers(_) | Response::Page(_)) => {
-                watch.open.remove(&query);
-            }
-            Some(Response::Entries(_)) => {
-                watch.open.remove(&query);
-            }
-            Some(Response::Error(_)) | None => {}
+        if !matches!(response, Some(Response::Error(_)) | None) {
+            watch.open.retain(|(open, _)| *open != query);
         }
-    }
-
-    /// The DHT has a record for a search of a lookup.
-    pub fn take_copy(
-        &mut self,
-        no: DeviceNo,
-        query: QueryId,
-        envelope: &[u8],
-    ) -> Result<(), String> {
-        let device = &mut self.devices[no];
-        let (now, own_ms) = (device.instant(self.now), device.own_ms(self.now));
-        let info = &opened(envelope).map_err(|why| why.to_string())?;
-        let copy = RecordCopy {
-            info,
-            envelope,
-            age: None,
-            claimed: None,
-        };
-        device.lookups.found(now, own_ms, query, copy);
-        Ok(())
+        if let Some(Response::Records { records, .. }) = response {
+            let subjects = records.iter().filter_map(|envelope| subject(envelope));
+            watch.told.extend(subjects);
+        }
     }
 
     /// Checks that any device finds any other that is listed at a server that it has to ask.
@@ -289,17 +231,10 @@ impl World {
         servers.any(|server| self.devices[server].machine().listed(peer).is_some())
     }
 
-    fn lookup_done(&mut self, no: DeviceNo, lookup: LookupId) -> Result<(), String> {
-        let device = &mut self.devices[no];
-        let outcome = device
-            .lookups
-            .outcome(lookup)
-            .ok_or("a lookup that is over has no outcome")?;
-        if let Some(request) = device.askers.remove(&lookup) {
-            let frame = Frame::response(&outcome.response())?;
-            self.respond(no, request, frame);
-            return Ok(());
-        }
+    pub fn lookup_done(&mut self, no: DeviceNo, lookup: LookupId) -> Result<(), String> {
+        let device = &self.devices[no];
+        let outcome = device.endpoint.outcome(lookup);
+        let outcome = outcome.ok_or("a lookup that is over has no outcome")?;
         let (is_complete, more) = (outcome.is_complete, outcome.more);
         let counted = outcome.claimants;
         let found: Vec<_> = outcome.records.iter().map(|r| *r.peer()).collect();
@@ -310,9 +245,9 @@ impl World {
             return Ok(());
         };
         // If a server that asks all others has found it, no second one is needed.
-        let is_needed = |asks_others: &bool| !asks_others || found.is_empty();
+        let is_needed = |(_, asks_others): &(Query, bool)| !asks_others || found.is_empty();
         ensure(
-            !is_complete || !watch.open.values().any(is_needed),
+            !is_complete || !watch.open.iter().any(is_needed),
             no,
             "a lookup is complete although a server has not answered",
         )?;
@@ -327,7 +262,7 @@ impl World {
     }
 
     /// Checks that no lookup of this process is older than allowed.
-    fn check_watches(&mut self, no: DeviceNo) -> Result<(), String> {
+    pub fn check_watches(&mut self, no: DeviceNo) -> Result<(), String> {
         let device = &self.devices[no];
         let longest = OPERATOR_LIMIT.as_millis() as u64 + LATE;
         let is_late = |watch: &Watch| {

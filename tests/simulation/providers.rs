@@ -13,11 +13,11 @@ use std::{
 
 use oc_discovery::protocol::{
     Addrs, AnnounceEnd, Key, PeerId, Role,
-    lookup::{MAX_HOLDERS, MAX_NAMED},
+    lookup::{MAX_HOLDERS, MAX_NAMED, Query},
 };
 
 use crate::{
-    device::{DeviceNo, For, State},
+    device::{DeviceNo, State},
     network::Input,
     world::World,
 };
@@ -81,7 +81,7 @@ impl World {
     }
 
     /// Searches for the providers of a key.
-    pub fn search_providers(&mut self, no: DeviceNo, sought: For, key: &Key) {
+    pub fn search_providers(&mut self, no: DeviceNo, sought: Query, key: &Key) {
         let device = &mut self.devices[no];
         let search = device.number();
         device.searches.insert(search, sought);

@@ -110,7 +110,9 @@ impl Driver<'_> {
         status
             .tables
             .extend(self.env.net.tables().into_iter().map(table));
-        status.tables.extend(self.lookups.stats().map(table));
+        status
+            .tables
+            .extend(self.lookups.stats(&self.env).map(table));
         status.tables.extend(self.watches.stats().map(table));
         status.tables.push(table(self.link.stats()));
         status.tables.push(table(self.problems.stats()));

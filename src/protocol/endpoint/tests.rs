@@ -3,8 +3,13 @@ use std::{boxed::Box, vec, vec::Vec};
 
 use super::*;
 use crate::protocol::{
-    Ack, Addr, Addrs, Grant, Indexer, IndexerConfig, Terms, codec::heartbeat::AckCause,
+    Ack, Addr, Addrs, Grant, Indexer, IndexerConfig, IndexersPage, Reach, Terms,
+    codec::{
+        heartbeat::AckCause,
+        record::{Kind, RecordError},
+    },
     input::tests::Events,
+    lookup::OPERATOR_LIMIT,
 };
 
 const ADDR: &[u8] = &[4, 192, 0, 2, 1, 6, 0x12, 0xd4];
@@ -12,7 +17,7 @@ const ADDR: &[u8] = &[4, 192, 0, 2, 1, 6, 0x12, 0xd4];
 const TODAY: u64 = 1_000_000;
 const NATIVE: PeerId = PeerId::from_bytes([9; 32]);
 
-type Process = Endpoint<Box<Indexer<4>>>;
+type Process = Endpoint<Box<Indexer<4>>, Box<Lookups<1, 1, 1>>>;
 
 fn at(millis: u64) -> Instant {
     Instant::from_millis(millis)
@@ -32,7 +37,9 @@ fn process() -> Process {
     indexer.start(at(0), PeerId::from_bytes([1; 32]), 7, config);
     let addrs: Addrs = Addr::from_slice(ADDR).into_iter().collect();
     indexer.learn_native(at(0), NATIVE, addrs);
-    let mut process = Endpoint::new(at(0), indexer, WallClock::new(TODAY));
+    let mut lookups = Box::new(const { Lookups::new() });
+    lookups.start(PeerId::from_bytes([1; 32]));
+    let mut process = Endpoint::new(at(0), indexer, lookups, WallClock::new(TODAY));
     process.announce([ADDR].into_iter());
     process
 }
@@ -193,4 +200,91 @@ fn answer_says_what_becomes_of_the_senders_lease() {
 #[test]
 fn servers_of_an_indexer_are_natives() {
     assert_eq!(process().role_of(&NATIVE), Role::Native);
+}
+
+/// Opens no record.
+struct NoKeys;
+
+impl Verifier for NoKeys {
+    fn open(&self, _: Kind, _: &[u8]) -> Result<(PeerId, impl AsRef<[u8]>), RecordError> {
+        Err::<(PeerId, [u8; 0]), _>(RecordError::NotAnEnvelope)
+    }
+}
+
+/// Carries out all that is due at `now`, where no server answers and no search finds anything.
+/// Returns the last action, which ends a lookup.
+fn in_vain(process: &mut Process, now: u64) -> Action {
+    for _ in 0..100 {
+        match process.poll(at(now), TODAY) {
+            Some(Action::Ask { query, .. }) => process.responded(at(now), query, None, &NoKeys),
+            Some(Action::Search { query, .. } | Action::Providers { query, .. }) => {
+                process.searched((at(now), TODAY), query, 0);
+            }
+            Some(action) => return action,
+            None => break,
+        }
+    }
+    panic!("the lookup has not ended");
+}
+
+#[test]
+fn lookup_asks_by_poll_and_is_done_when_its_servers_have_answered() {
+    let mut process = leased();
+    let lookup = process.find(at(10), Question::Indexers).unwrap();
+    let Some(Action::Ask { query, server, .. }) = process.poll(at(10), TODAY) else {
+        panic!("nothing is asked");
+    };
+    assert_eq!(server, NATIVE);
+    assert_eq!(process.poll(at(10), TODAY), None);
+    assert!(process.outcome(lookup).is_none());
+    let page = Response::Page(IndexersPage::default());
+    process.responded(at(20), query, Some(&page), &NoKeys);
+    assert_eq!(process.poll(at(20), TODAY), Some(Action::Done { lookup }));
+    assert!(process.outcome(lookup).unwrap().is_complete);
+    assert_eq!(process.poll(at(20), TODAY), None);
+    assert!(process.outcome(lookup).is_none(), "its slot is free");
+}
+
+#[test]
+fn lookup_that_no_server_answers_ends_in_its_time_without_an_event() {
+    let mut process = leased();
+    let lookup = process.find(at(10), Question::Indexers).unwrap();
+    let mut now = at(10);
+    loop {
+        match process.poll(now, TODAY) {
+            Some(Action::Done { lookup: done }) => break assert_eq!(done, lookup),
+            Some(_) => {}
+            None => now = process.next_timeout().unwrap(),
+        }
+    }
+    assert_eq!(now, at(10) + OPERATOR_LIMIT);
+    assert!(!process.outcome(lookup).unwrap().is_complete);
+}
+
+#[test]
+fn request_of_a_peer_that_needs_a_lookup_is_answered_when_it_is_over() {
+    let mut process = leased();
+    let (peer, reach) = (PeerId::from_bytes([5; 32]), Reach::Network);
+    let request = RequestId(77);
+    let asker = (&PeerId::from_bytes([6; 32]), request, Reader::default());
+    let find = Request::FindPeer { peer, reach };
+    let later = process
+        .serve(at(10), asker, find, &mut Entries::new())
+        .is_none();
+    assert!(later);
+    let Action::Respond {
+        request: of,
+        lookup,
+    } = in_vain(&mut process, 10)
+    else {
+        panic!("another action");
+    };
+    assert_eq!(of, request);
+    assert!(process.outcome(lookup).is_some());
+    // What this process lists itself, or does not, it says at once.
+    let reach = Reach::Directory;
+    let find = Request::FindPeer { peer, reach };
+    let mut entries = Entries::new();
+    let answer = process.serve(at(20), asker, find, &mut entries);
+    assert!(matches!(answer, Some(Response::Records { .. })));
 }

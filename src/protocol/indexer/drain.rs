@@ -28,6 +28,7 @@ use crate::protocol::{
     lease::Lease,
     lease_table::{LeaseTable, StreamRecord},
     leases::Leases,
+    lookup::{Ask, Query},
 };
 
 /// Nodes that move at a time.
@@ -214,9 +215,11 @@ impl Drain {
             .or_else(|| granted().min_by_key(by_id))?;
         self.last_asked = Some(*native.server());
         Some(Action::Ask {
-            native: *native.server(),
+            query: Query::Machine(*native.server()),
+            lookup: None,
+            server: *native.server(),
             addrs: native.addrs().clone(),
-            want: Want::Nothing,
+            ask: Ask::Offers(Want::Nothing),
         })
     }
 

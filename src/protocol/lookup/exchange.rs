@@ -189,6 +189,11 @@ fn age_of(told: u32) -> Option<Duration> {
 impl From<Ask> for Request {
     fn from(ask: Ask) -> Self {
         match ask {
+            Ask::Offers(want) => Self::Indexers {
+                most: MAX_LIST as u8,
+                want,
+                from: None,
+            },
             Ask::Indexers(cursor) => Self::Indexers {
                 most: MAX_LIST as u8,
                 want: Want::Nothing,

@@ -71,8 +71,11 @@ mod tests;
 
 use core::time::Duration;
 
+use heapless::Vec;
+
 use super::{
-    Addrs, Coverage, Instant, MAX_LIST, PeerId, Reach, Role, TableStats, capacities::MAX_NATIVES,
+    Addrs, Coverage, Instant, MAX_LIST, PeerId, Reach, RequestId, Role, TableStats,
+    capacities::MAX_NATIVES,
 };
 pub use exchange::{FULL, NO_NATIVE, Served};
 pub use here::{Here, Home, KnownServer};
@@ -81,7 +84,7 @@ pub use records::{FoundRecord, Place};
 use remembered::Remembered;
 use slots::Slots;
 use step::{Answer, AnswerRecords, Begun};
-pub use step::{Ask, LookupAction, LookupId, QueryId, Question, RecordCopy};
+pub use step::{Ask, LookupAction, LookupId, Query, QueryId, Question, RecordCopy};
 
 /// Servers that one lookup of the operator asks at most.
 pub const MAX_SERVERS: usize = 512;
@@ -144,6 +147,8 @@ pub struct Lookups<const F: usize, const L: usize, const P: usize, const D: usiz
     lists: Slots<L, MAX_NATIVES, 1, 1, MAX_SERVERS>,
     peers: Slots<P, MAX_HOLDERS, MAX_HOLDERS, MAX_LIST, 1>,
     programs: Slots<D, MAX_SERVERS, MAX_QUEUE, MAX_FOUND, 1>,
+    /// The requests of peers that wait for a lookup.
+    asked: Vec<(LookupId, RequestId), P>,
 }
 
 impl<const F: usize, const L: usize, const P: usize, const D: usize> Lookups<F, L, P, D> {
@@ -158,6 +163,7 @@ impl<const F: usize, const L: usize, const P: usize, const D: usize> Lookups<F, 
             lists: Slots::new(),
             peers: Slots::new(),
             programs: Slots::new(),
+            asked: Vec::new(),
         }
     }
 
@@ -310,6 +316,18 @@ impl<const F: usize, const L: usize, const P: usize, const D: usize> Lookups<F, 
             .or_else(|| self.lists.outcome(lookup))
             .or_else(|| self.peers.outcome(lookup))
             .or_else(|| self.programs.outcome(lookup))
+    }
+
+    /// Takes note that this request of a peer waits for the lookup.
+    pub(super) fn asked_by(&mut self, lookup: LookupId, request: RequestId) {
+        // There is room: each lookup of a peer has its slot.
+        let _ = self.asked.push((lookup, request));
+    }
+
+    /// The request of a peer that waited for this lookup, which is over.
+    pub(super) fn take_asker(&mut self, lookup: LookupId) -> Option<RequestId> {
+        let at = self.asked.iter().position(|(of, _)| *of == lookup)?;
+        Some(self.asked.swap_remove(at).1)
     }
 
     /// The statistics of the four classes for `status`.

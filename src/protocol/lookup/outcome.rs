@@ -1,7 +1,7 @@
 //! What a lookup has found, and how far it went.
 
 use super::{FoundRecord, Question, servers::AskedServer};
-use crate::protocol::{Count, Offer, PeerId, Tally};
+use crate::protocol::{Count, Offer, PeerId, Role, Tally, watch::client::Extent};
 
 /// The outcome of a lookup.
 #[derive(Clone, Copy, Debug)]
@@ -41,11 +41,55 @@ impl<'a> Outcome<'a> {
         self.servers_that(AskedServer::is_partial)
     }
 
+    /// How far the list of indexers goes, for a watch of a process with this role.
+    pub fn extent(&self, role: Role) -> Extent {
+        // A native knows all of them, and those that cannot be asked are silent anyway.
+        let is_known = self.tally.answered > 0 || role == Role::Native;
+        match is_known && !self.more {
+            false => Extent::Part,
+            true if self.is_complete => Extent::Whole,
+            true => Extent::Known,
+        }
+    }
+
     fn servers_that(
         &self,
         are_meant: fn(&AskedServer) -> bool,
     ) -> impl Iterator<Item = &'a PeerId> + use<'a> {
         let servers = self.servers.iter().filter(move |server| are_meant(server));
         servers.map(|server| &server.peer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn extent(role: Role, answered: u32, more: bool, is_complete: bool) -> Extent {
+        let outcome = Outcome {
+            question: &Question::Indexers,
+            records: &[],
+            indexers: &[],
+            more,
+            claimants: Count::default(),
+            tally: Tally { asked: 2, answered },
+            is_complete,
+            servers: &[],
+        };
+        outcome.extent(role)
+    }
+
+    #[test]
+    fn list_is_whole_if_every_native_has_answered_and_partial_if_none_has() {
+        assert_eq!(extent(Role::Node, 0, false, false), Extent::Part);
+        assert_eq!(extent(Role::Node, 1, false, false), Extent::Known);
+        assert_eq!(extent(Role::Node, 2, false, true), Extent::Whole);
+        assert_eq!(extent(Role::Node, 2, true, true), Extent::Part, "it is cut");
+    }
+
+    #[test]
+    fn native_knows_its_indexers_without_an_answer() {
+        assert_eq!(extent(Role::Native, 0, false, false), Extent::Known);
+        assert_eq!(extent(Role::Native, 0, false, true), Extent::Whole);
     }
 }

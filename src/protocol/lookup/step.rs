@@ -5,7 +5,7 @@ use core::time::Duration;
 #[cfg(doc)]
 use super::Lookups;
 use crate::protocol::{
-    Addrs, Count, Cursor, Key, Name, Offer, PeerId, Reach, RecordInfo, Role, Tally,
+    Addrs, Count, Cursor, Key, Name, Offer, PeerId, Reach, RecordInfo, Role, Tally, Want,
     codec::service::ServiceName, machine::MAX_MOVED,
 };
 
@@ -42,9 +42,21 @@ pub struct LookupId(pub u64);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct QueryId(pub u64);
 
+/// Names a request or a search of a process, with what waits for it. A host keeps it until the
+/// request or the search has ended, and gives it back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Query {
+    /// Of the machine, about this peer: the native that is asked, or the record's subject.
+    Machine(PeerId),
+    /// Of a lookup.
+    Lookup(QueryId),
+}
+
 /// A query to one server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ask {
+    /// The indexers that the server would offer, and why it is asked.
+    Offers(Want),
     /// A page of indexers.
     Indexers(Cursor),
     /// The nodes that claim a name.

@@ -43,6 +43,7 @@ use super::{
     directory::{Claimants, Directory, Found},
     lease_table::{LeaseTable, Sender, StreamRecord},
     leases::{LeaseStep, Leases, MAX_LEASES, SERVER_DIAL},
+    lookup::Query,
     signing::record_ttl,
     table::TableStats,
     time::{Ticker, clamp_lease},
@@ -320,14 +321,17 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
             .serve(now, own_ms, &self.known_peer_ids, &mut self.live_indexers);
         if let Some(peer) = self.refresh.overdue(now) {
             self.conclude(now, own_ms, &peer);
-            return Some(Action::EndSearch { peer });
+            let query = Query::Machine(peer);
+            return Some(Action::EndSearch { query });
         }
         if let Some(peer) = self.refreshed.pop() {
             return Some(Action::Refreshed { peer });
         }
-        self.refresh
-            .next_search(now)
-            .map(|peer| Action::Search { peer })
+        self.refresh.next_search(now).map(|peer| Action::Search {
+            query: Query::Machine(peer),
+            role: Role::Indexer,
+            peer,
+        })
     }
 
     fn conclude(&mut self, now: Instant, own_ms: u64, peer: &PeerId) {

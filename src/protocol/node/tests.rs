@@ -115,7 +115,11 @@ impl Rig {
         let mut out = Vec::new();
         for _ in 0..1000 {
             match self.node.poll(at(self.now), 0) {
-                Some(Action::Ask { native, want, .. }) => out.push(Asked(number(&native), want)),
+                Some(Action::Ask {
+                    server,
+                    ask: Ask::Offers(want),
+                    ..
+                }) => out.push(Asked(number(&server), want)),
                 Some(Action::Beat { server, .. }) => out.push(Beat(number(&server))),
                 Some(Action::Drop { server }) => out.push(Dropped(number(&server))),
                 Some(Action::GiveUp { server }) => out.push(GaveUp(number(&server))),

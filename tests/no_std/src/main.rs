@@ -89,16 +89,12 @@ fn exchange() -> Result<(), Failure> {
     };
     indexer.start(now, INDEXER, 2, config);
 
-    let (later, want) = until(&mut node, now, |action| match action {
-        Action::Ask { native, want, .. } if native == NATIVE => Some(want),
+    let (later, ask_for) = until(&mut node, now, |action| match action {
+        Action::Ask { server, ask, .. } if server == NATIVE => Some(ask),
         _ => None,
     })
     .ok_or(c"the node asks its native")?;
-    let request = Request::Indexers {
-        most: 16,
-        want,
-        from: None,
-    };
+    let request = Request::from(ask_for);
     let mut offers = Offers::new();
     let takes_in = ask(&request, &mut offers).ok_or(c"the request and its response")?;
     let offers = &offers;

@@ -4,10 +4,15 @@ use super::*;
 
 fn searches(out: &[(u64, Action)]) -> Vec<(u64, PeerId)> {
     let search = |(at, action): &(u64, Action)| match action {
-        Action::Search { peer } => Some((*at, *peer)),
+        Action::Search { peer, .. } => Some((*at, *peer)),
         _ => None,
     };
     out.iter().filter_map(search).collect()
+}
+
+fn ended(n: u8) -> Action {
+    let query = Query::Machine(peer(n));
+    Action::EndSearch { query }
 }
 
 #[test]
@@ -64,7 +69,7 @@ fn a_search_is_ended_after_five_seconds_with_what_it_found_by_then() {
     assert_eq!(
         out,
         [
-            (25_000, Action::EndSearch { peer: peer(1) }),
+            (25_000, ended(1)),
             (25_000, Action::Refreshed { peer: peer(1) })
         ]
     );

@@ -50,7 +50,7 @@ impl Attack {
         while self.now < until {
             while let Some(action) = self.node.poll(at(self.now), 0) {
                 let (peer, is_question) = match action {
-                    Action::Ask { native, .. } => {
+                    Action::Ask { server: native, .. } => {
                         self.did.push((self.now, None));
                         (native, true)
                     }

@@ -386,7 +386,10 @@ fn questions_do_not_starve_the_tries_where_the_native_releases_over_and_over() {
     while now < 16_000 {
         while let Some(action) = node.poll(at(now), 0) {
             match action {
-                Action::Ask { want, .. } => {
+                Action::Ask {
+                    ask: Ask::Offers(want),
+                    ..
+                } => {
                     let answer = answer(want == Want::OffersFailed);
                     node.answered(at(now), &peer(1), answer.as_answer());
                 }

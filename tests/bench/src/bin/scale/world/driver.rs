@@ -1,6 +1,8 @@
 //! What a process does: it gives its machine what arrives, polls until no action is left, and
 //! carries the actions out.
 
+use oc_discovery::protocol::lookup::Ask;
+
 use super::*;
 
 impl World {
@@ -220,7 +222,7 @@ impl World {
                 let ping = Input::Ping(number);
                 self.network.dial(self.now, number_of(&peer), ping);
             }
-            Action::Search { peer } => {
+            Action::Search { peer, .. } => {
                 let at = self.now + SEARCH;
                 if let Some(record) = self.dht.get(&peer) {
                     let value = Input::Value(Box::new(record.clone()));
@@ -236,11 +238,15 @@ impl World {
                     self.network.send(self.now, from, answer);
                 }
             }
-            Action::Ask { native, want, .. } => {
+            Action::Ask {
+                server,
+                ask: Ask::Offers(want),
+                ..
+            } => {
                 self.requests += 1;
                 self.peers[number].asked = self.requests;
                 let ask = Input::Ask(number, self.requests, want);
-                self.network.dial(self.now, number_of(&native), ask);
+                self.network.dial(self.now, number_of(&server), ask);
             }
             Action::Announce { key } => {
                 let providers = self.providers.entry(key.clone()).or_default();
@@ -259,6 +265,10 @@ impl World {
             | Action::Contested(_)
             | Action::Uncontested { .. }
             // The machine is driven without an endpoint.
+            | Action::Ask { .. }
+            | Action::Providers { .. }
+            | Action::Respond { .. }
+            | Action::Done { .. }
             | Action::Slot { .. }
             | Action::KeepHouse
             | Action::End { .. } => {}

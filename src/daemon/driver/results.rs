@@ -1,0 +1,113 @@
+//! What comes of the core's requests and of its searches of the DHT.
+
+use super::{super::decisions, Driver};
+use crate::{
+    net::{Failure, FailureKind, Frame, OwnRequestId, dht::DhtEvent, each::each, envelope::Libp2p},
+    protocol::{
+        Input, Instant, PeerId, Reason,
+        codec::directory::{Response, Room, decode_response},
+        lookup::{Query, RecordCopy},
+    },
+};
+
+impl Driver<'_> {
+    /// A server has answered a request, or has not.
+    pub(super) fn on_response(
+        &mut self,
+        now: Instant,
+        from: &PeerId,
+        id: OwnRequestId,
+        response: Result<Vec<u8>, Failure>,
+    ) {
+        if let Err(why) = &response
+            && why.kind == FailureKind::Malformed
+        {
+            self.log_malformed(from, Frame::Response, &why.to_string());
+        }
+        let mut room = Room::default();
+        let response = match &response {
+            // The server has answered, so it is not silent.
+            Ok(body) => Ok(decode_response(body, &mut room).unwrap_or_else(|why| {
+                self.log_malformed(from, Frame::Response, &why.to_string());
+                let why = format!("what cannot be read: {why}");
+                Response::Error(Reason::try_from(why.as_str()).unwrap_or_default())
+            })),
+            Err(why) => Err(why.clone()),
+        };
+        let answer = response.as_ref().ok();
+        let Some(query) = self.lookups.answered(id, answer) else {
+            return;
+        };
+        decisions::told_response(&query, answer);
+        if let Query::Machine(server) = query {
+            self.note_response(now, server, &response);
+        }
+        self.env.endpoint.responded(now, query, answer, &Libp2p);
+    }
+
+    /// Notes what a native has answered to a request of the machine, or why it did not.
+    fn note_response(
+        &mut self,
+        now: Instant,
+        server: PeerId,
+        response: &Result<Response<'_>, Failure>,
+    ) {
+        let error = match response {
+            Err(why) => Some(why.to_string()),
+            Ok(Response::Error(why)) => Some(why.escape_debug().to_string()),
+            Ok(_) => None,
+        };
+        self.note_what_answers(now, &server, error.as_deref());
+        match response {
+            Ok(Response::Indexers(_)) => self.note_answer(&server),
+            Ok(Response::Error(why)) => {
+                let server = self.env.server(&server);
+                each!(warn, "{server} answers: {}", why.escape_debug());
+            }
+            Ok(Response::Records { .. } | Response::Page(_) | Response::Entries(_)) => {}
+            Err(why) => self.note_unasked(server, why),
+        }
+    }
+
+    /// A search of the DHT has found something or ended, or a peer offers a record.
+    pub(super) fn on_dht(&mut self, now: Instant, event: DhtEvent) {
+        let own_ms = self.env.own_ms();
+        match event {
+            DhtEvent::Found {
+                search,
+                record,
+                envelope,
+            } => {
+                if let Some(query) = self.lookups.search(search) {
+                    decisions::told_of(&query, "found a record for");
+                    let copy = RecordCopy {
+                        info: &record.info,
+                        envelope: &envelope,
+                        age: None,
+                        claimed: None,
+                    };
+                    let times = self.env.times();
+                    self.env.endpoint.found(times, query, copy);
+                }
+            }
+            DhtEvent::Provided {
+                search,
+                servers,
+                coverage,
+            } => {
+                if let Some(query) = self.lookups.search(search) {
+                    self.env.endpoint.provided(now, query, &servers, coverage);
+                }
+            }
+            DhtEvent::Announced { ref key, end } => self.handle(now, Input::Announced { key, end }),
+            DhtEvent::Ended { search, reached } => {
+                self.lookups.search_ended(&mut self.env, search, reached);
+            }
+            DhtEvent::Offered {
+                record,
+                envelope,
+                kind,
+            } => self.env.net.keep(kind, &record.info, envelope, own_ms),
+        }
+    }
+}
