@@ -2,14 +2,15 @@
 //! `reload`.
 //!
 //! Invariants: a configuration with an error changes nothing; what cannot change without a restart
-//! stays as it is and is said; what has not changed is not touched, so that no lease, no check and
-//! no record suffers from a reload that changes nothing.
+//! stays as it is and is said; both are problems until a reload finds all in order; what has not
+//! changed is not touched, so that no lease, no check and no record suffers from a reload that
+//! changes nothing.
 
 use std::fmt;
 
 use miniserde::{Deserialize, Serialize};
 
-use super::{driver::Driver, logging, natives};
+use super::{driver::Driver, logging, natives, problems::Mistake, status::Severity};
 use crate::{
     config::{Config, Faults, Loaded, Setting},
     net::addrs::Announce,
@@ -86,6 +87,8 @@ pub(super) fn reload(
             for sentence in &faults.sentences {
                 log::error!("the configuration is wrong, nothing has changed: {sentence}");
             }
+            driver.files.bad_settings = failed(&faults.sentences);
+            driver.look_for_mistakes(driver.env.now());
             return faults.into();
         }
     };
@@ -112,9 +115,53 @@ pub(super) fn reload(
     // The more verbose of the two levels is that of the lines about the reload.
     logging::set_level(before.log.max(now.log));
     reloaded.log();
+    driver.files.bad_settings = None;
+    driver.files.waits_for_restart = needs_restart(&reloaded.needs_restart, now.role);
+    driver.look_for_mistakes(driver.env.now());
     logging::set_level(now.log);
     running.replace(fresh, now, &kept);
     reloaded
+}
+
+/// The configuration cannot be used. `sentences`: what is wrong, each with its place.
+fn failed(sentences: &[String]) -> Option<Mistake> {
+    let first = sentences.first()?;
+    let more = match sentences.len() - 1 {
+        0 => String::new(),
+        more => format!(" (and {more} more)"),
+    };
+    Some(Mistake {
+        code: "reload-failed",
+        severity: Severity::Warning,
+        about: first.clone(),
+        what: format!("the last reload changed nothing, and a restart would fail: {first}{more}"),
+        hint: "correct it, see with `oc-discovery config check FILE` that it is in order, then \
+               `oc-discovery reload`"
+            .into(),
+    })
+}
+
+/// The configuration has other values than the process has and can take over.
+fn needs_restart(changes: &[Change], role: Role) -> Option<Mistake> {
+    let keys = keys(changes);
+    (!keys.is_empty()).then(|| Mistake {
+        code: "restart-needed",
+        severity: Severity::Warning,
+        about: keys.clone(),
+        what: format!(
+            "the configuration has other values, which this process takes over only by a restart: {keys}"
+        ),
+        hint: format!(
+            "restart it when that suits, for example `systemctl restart oc-discovery@{role}`; \
+             `oc-discovery reload` shows both values"
+        ),
+    })
+}
+
+/// The keys of all.
+fn keys(changes: &[Change]) -> String {
+    let keys: Vec<&str> = changes.iter().map(|change| &*change.key).collect();
+    keys.join(", ")
 }
 
 /// What the process has from now on: what can change is that of `after`.
@@ -144,13 +191,9 @@ fn taken_over(before: &Config, after: &Config) -> Config {
 
 impl Reloaded {
     fn log(&self) {
-        let keys = |all: &[Change]| -> Vec<String> { all.iter().map(|c| c.key.clone()).collect() };
-        match keys(&self.changed).join(", ") {
+        match keys(&self.changed) {
             none if none.is_empty() => log::info!("reloaded the configuration: nothing to apply"),
             changed => log::info!("reloaded the configuration: applied {changed}"),
-        }
-        for key in keys(&self.needs_restart) {
-            log::warn!("{key} has changed in the configuration: it needs a restart");
         }
     }
 }

@@ -55,6 +55,13 @@ fn reload(world: &World, peer: &Peer) -> Answer {
     world.ask::<&str>(peer, "reload", &[])
 }
 
+/// What `status` says of a problem with this code.
+fn problem(peer: &Peer, code: &str) -> Option<String> {
+    let mut problems = peer.status().problems.into_iter();
+    let found = problems.find(|problem| problem.code == code)?;
+    Some(found.what)
+}
+
 #[test]
 fn what_can_change_is_applied_and_what_needs_a_restart_is_said() {
     let world = World::new();
@@ -103,7 +110,20 @@ fn what_can_change_is_applied_and_what_needs_a_restart_is_said() {
     is_found(&["http=80", "ssh=22", "room=roof"]);
     cam.until("both natives", SLACK, |status| status.natives.len() == 2);
     cam.logs("reloaded the configuration: applied native, log, tag, service");
-    cam.logs("min-indexers has changed in the configuration: it needs a restart");
+    let waits = problem(&cam, "restart-needed").unwrap();
+    assert!(
+        waits.ends_with("only by a restart: min-indexers"),
+        "{waits}"
+    );
+    cam.logs(&waits);
+    assert!(
+        world
+            .ask::<&str>(&cam, "doctor", &[])
+            .stdout
+            .contains(&waits)
+    );
+    assert_eq!(reload(&world, &cam).code, Some(0));
+    assert_eq!(problem(&cam, "restart-needed"), Some(waits));
 
     // The lease of the indexer goes on while a native goes.
     describe(&natives(&[&other]), &before);
@@ -114,13 +134,15 @@ fn what_can_change_is_applied_and_what_needs_a_restart_is_said() {
     });
     is_found(&["http=80", "room=hall"]);
     assert!(cam.status().holds_lease_of(&indexer));
+    assert_eq!(problem(&cam, "restart-needed"), None);
     let applied = "reloaded the configuration: applied native, log, tag, service";
     eventually("the second line", SLACK, || {
         (cam.log().matches(applied).count() == 2).then_some(())
     });
     assert_eq!(reload(&world, &cam).stdout, "nothing has changed\n");
-    assert!(
-        !cam.log().contains("nothing to apply"),
+    assert_eq!(
+        cam.log().matches("nothing to apply").count(),
+        1,
         "errors alone are logged again"
     );
 }
@@ -178,6 +200,9 @@ fn bad_file_changes_nothing_and_its_errors_reach_the_caller() {
     eventually("both errors", SLACK, || {
         (cam.log().matches(&wrong).count() == 2).then_some(())
     });
+    let failed = problem(&cam, "reload-failed").unwrap();
+    let first = format!("{path}:3:1: unknown key \"tags\": did you mean \"tag\"? (and 1 more)");
+    assert!(failed.ends_with(&first), "{failed}");
     assert_eq!(cam.status().tags["room"], "hall");
     assert_eq!(cam.status().natives, std::slice::from_ref(&native.addr));
     fs::remove_file(path).unwrap();
@@ -187,8 +212,14 @@ fn bad_file_changes_nothing_and_its_errors_reach_the_caller() {
         "it was given and is gone"
     );
     assert_eq!(cam.status().tags["room"], "hall");
+    assert!(
+        problem(&cam, "reload-failed")
+            .unwrap()
+            .contains("No such file")
+    );
     file.write(&good);
     assert_eq!(reload(&world, &cam).stdout, "nothing has changed\n");
+    assert_eq!(problem(&cam, "reload-failed"), None);
 }
 
 #[test]

@@ -1,4 +1,5 @@
-//! What is wrong with the files of a daemon: its data directory and the file of the pre-shared key.
+//! What is wrong with the files of a daemon: its data directory, the file of the pre-shared key, and
+//! its configuration.
 //!
 //! A directory or a key that others can read is a problem, and no reason not to run: a device that
 //! is reached by nobody after an update helps nobody, and a key is often given to a group on
@@ -28,6 +29,10 @@ pub(in crate::daemon) struct Files {
     /// The device and inode that it had at the start.
     id: Option<(u64, u64)>,
     key: Option<PathBuf>,
+    /// The configuration is wrong, so that the last reload changed nothing.
+    pub(in crate::daemon) bad_settings: Option<Mistake>,
+    /// The last good reload found values that only a restart takes over.
+    pub(in crate::daemon) waits_for_restart: Option<Mistake>,
 }
 
 impl Files {
@@ -37,6 +42,8 @@ impl Files {
             dir: dir.map(Path::to_path_buf),
             id: metadata.as_ref().map(id_of),
             key: key.map(Path::to_path_buf),
+            bad_settings: None,
+            waits_for_restart: None,
         }
     }
 
@@ -46,7 +53,10 @@ impl Files {
         let gone = dir.and_then(|dir| gone(dir, self.id));
         let dir = gone.or_else(|| dir.and_then(open_dir));
         let key = self.key.as_deref().and_then(open_key);
-        dir.into_iter().chain(key)
+        let settings = [&self.bad_settings, &self.waits_for_restart];
+        dir.into_iter()
+            .chain(key)
+            .chain(settings.into_iter().flatten().cloned())
     }
 }
 
