@@ -53,7 +53,7 @@ pub(crate) use flags::Flags;
 #[cfg(feature = "program")]
 pub(crate) use flags::NodeFlags;
 #[cfg(feature = "program")]
-pub(crate) use load::{Faults, Loaded, check, load};
+pub(crate) use load::{Faults, Loaded, check, is_of_parts, load};
 #[cfg(feature = "program")]
 pub(crate) use near::nearest;
 pub(crate) use services::service_name;

@@ -18,12 +18,14 @@ pub(crate) enum ConfigCommand {
     Show(ConfigShow),
 }
 
-/// Check a file of settings and list all that is wrong in it.
+/// Check a file of settings and list all that is wrong in it, in the files that a daemon reads with
+/// it (node.toml, then node.d/*.toml) and in those of keys that they name. Options of a command
+/// line, and so OPTIONS= of the packages, are not seen: `config show ROLE OPTIONS` checks these.
 #[derive(Debug, FromArgs)]
 #[argh(subcommand, name = "check", help_triggers("-h", "--help", "help"))]
 pub(crate) struct ConfigCheck {
     /// role that the file is for: native, indexer or node (default: by the name of the file or of
-    /// its directory, as node.toml and node.d/site.toml)
+    /// its directory, as node.toml and node.d/site.toml; else all, and those are told that it suits)
     #[argh(option, arg_name = "role")]
     pub(crate) role: Option<String>,
 

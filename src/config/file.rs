@@ -30,24 +30,40 @@ const SHOWN: usize = 60;
 /// The keys of a service.
 const OF_SERVICE: [&str; 4] = ["name", "port", "proto", "check"];
 
-/// A place in a file.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Place {
-    file: Rc<str>,
-    line: usize,
-    column: usize,
+/// A file as it was read.
+struct Source {
+    name: String,
+    text: String,
 }
 
-impl fmt::Display for Place {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}:{}", self.file, self.line, self.column)
-    }
+/// A place in a file. Its line is counted when it is shown: a file may have thousands of values.
+#[derive(Clone)]
+pub(crate) struct Place {
+    source: Rc<Source>,
+    /// In bytes.
+    at: usize,
 }
 
 impl Place {
     /// The file and the line.
     pub(super) fn line(&self) -> String {
-        format!("{}:{}", self.file, self.line)
+        let (line, _) = self.line_and_column();
+        format!("{}:{line}", self.source.name)
+    }
+
+    /// Both begin with 1.
+    fn line_and_column(&self) -> (usize, usize) {
+        let text = &self.source.text;
+        let before = text.get(..self.at).unwrap_or(text);
+        let line = before.rsplit('\n').next().unwrap_or_default();
+        (1 + before.matches('\n').count(), 1 + line.chars().count())
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (line, column) = self.line_and_column();
+        write!(f, "{}:{line}:{column}", self.source.name)
     }
 }
 
@@ -77,18 +93,21 @@ pub(super) fn read(
 ) -> Result<Vec<Given>, Unread> {
     let named = path.display();
     let bytes = content(path).map_err(|why| Unread(format!("{named}: {why}")))?;
-    let text = match std::str::from_utf8(&bytes) {
+    let text = match String::from_utf8(bytes) {
         Ok(text) => text,
         Err(why) => {
-            let before = bytes.get(..why.valid_up_to()).unwrap_or_default();
+            let valid = why.utf8_error().valid_up_to();
+            let before = why.as_bytes().get(..valid).unwrap_or_default();
             let line = 1 + before.iter().filter(|byte| **byte == b'\n').count();
             faults.push(format!("{named}:{line}: this line is not UTF-8 text"));
             return Ok(Vec::new());
         }
     };
+    let name = named.to_string();
+    let source = Rc::new(Source { name, text });
     let mut reader = Reader {
-        file: named.to_string().into(),
-        text,
+        source: Rc::clone(&source),
+        text: &source.text,
         role,
         given: Vec::new(),
         faults: Vec::new(),
@@ -128,7 +147,7 @@ fn content(path: &Path) -> io::Result<Vec<u8>> {
 }
 
 struct Reader<'t> {
-    file: Rc<str>,
+    source: Rc<Source>,
     text: &'t str,
     role: Role,
     given: Vec<Given>,
@@ -332,12 +351,9 @@ impl Reader<'_> {
     }
 
     fn place(&self, span: Range<usize>) -> Place {
-        let before = self.text.get(..span.start).unwrap_or(self.text);
-        let line = before.rsplit('\n').next().unwrap_or_default();
         Place {
-            file: Rc::clone(&self.file),
-            line: 1 + before.matches('\n').count(),
-            column: 1 + line.chars().count(),
+            source: Rc::clone(&self.source),
+            at: span.start,
         }
     }
 }

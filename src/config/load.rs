@@ -13,6 +13,8 @@ use crate::protocol::order::sort_few;
 /// Where the files of a system are, one for each role. `$CONFIGURATION_DIRECTORY` comes before it,
 /// as systemd sets it.
 const SYSTEM_CONFIG: &str = "/etc/oc-discovery";
+/// The end of the name of the directory of a file.
+const PARTS: &str = "d";
 /// Files in the directory of a file.
 const MAX_FILES: usize = 64;
 
@@ -48,6 +50,43 @@ impl From<file::Unread> for Faults {
 /// All that is wrong with it.
 pub(crate) fn load(role: Role, flags: &Flags, env: EnvVars<'_>) -> Result<Loaded, Faults> {
     let files = files(role, flags.config.as_deref(), env)?;
+    of_files(role, flags, files, |flags| Config::parse(role, flags, env))
+}
+
+/// What a file gives to a daemon with this role that has no options: it is read together with the
+/// files of its directory, as the daemon does. A file of such a directory is read after the file
+/// that the directory belongs to, if that is there.
+///
+/// # Errors
+/// All that is wrong in them.
+pub(crate) fn check(path: &Path, role: Role) -> Result<Loaded, Faults> {
+    let whole = path.parent().filter(|dir| is_of_parts(dir));
+    let whole = whole.map(|dir| dir.with_extension("toml"));
+    let is_there = whole.as_ref().is_none_or(|file| file.exists());
+    let files = with_parts(whole.unwrap_or_else(|| path.to_owned()), is_there)?;
+    if !files.iter().any(|file| file == path) {
+        let sentence = format!(
+            "{}: a daemon reads only files that are there and end in .toml",
+            path.display()
+        );
+        return Err(file::Unread(sentence).into());
+    }
+    let flags = Flags {
+        #[cfg(feature = "mdns")]
+        mdns: true,
+        ..Flags::default()
+    };
+    of_files(role, &flags, files, |flags| {
+        Config::with_data_dir(role, flags, flags.data_dir.as_ref().map(PathBuf::from))
+    })
+}
+
+fn of_files(
+    role: Role,
+    flags: &Flags,
+    files: Vec<PathBuf>,
+    parse: impl Fn(&Flags) -> Result<Config, Error>,
+) -> Result<Loaded, Faults> {
     let (mut sentences, mut given) = (Vec::new(), Vec::new());
     for path in &files {
         for new in file::read(path, role, &mut sentences)? {
@@ -56,10 +95,7 @@ pub(crate) fn load(role: Role, flags: &Flags, env: EnvVars<'_>) -> Result<Loaded
             given.push(new);
         }
     }
-    checked(role, flags, given, sentences, |flags| {
-        Config::parse(role, flags, env)
-    })
-    .map(|(config, given)| Loaded {
+    checked(role, flags, given, sentences, parse).map(|(config, given)| Loaded {
         config,
         flags: flags.clone(),
         files,
@@ -67,43 +103,32 @@ pub(crate) fn load(role: Role, flags: &Flags, env: EnvVars<'_>) -> Result<Loaded
     })
 }
 
-/// Checks a file alone, as that of a process with this role.
-///
-/// # Errors
-/// All that is wrong in it.
-pub(crate) fn check(path: &Path, role: Role) -> Result<(), Faults> {
-    let mut sentences = Vec::new();
-    let given = file::read(path, role, &mut sentences)?;
-    let none = Flags {
-        #[cfg(feature = "mdns")]
-        mdns: true,
-        ..Flags::default()
-    };
-    checked(role, &none, given, sentences, |flags| {
-        Config::with_data_dir(role, flags, flags.data_dir.as_ref().map(PathBuf::from))
-    })
-    .map(drop)
-}
-
 /// The files that are read, in their order.
 fn files(role: Role, given: Option<&str>, env: EnvVars<'_>) -> Result<Vec<PathBuf>, Faults> {
+    if let Some(file) = given {
+        return with_parts(PathBuf::from(file), true);
+    }
     let system = || {
         let variable = env("CONFIGURATION_DIRECTORY")?;
         let mut dirs = std::env::split_paths(&variable);
         dirs.next().filter(|dir| dir.is_absolute())
     };
-    let (file, is_there) = match given {
-        Some(file) => (PathBuf::from(file), true),
-        None => {
-            let dir = system().unwrap_or_else(|| PathBuf::from(SYSTEM_CONFIG));
-            let file = dir.join(role.name()).with_extension("toml");
-            // If it may not be looked for, it is not absent: the key of the network may be in it.
-            let found = file.symlink_metadata();
-            let is_there = !found.is_err_and(|why| why.kind() == io::ErrorKind::NotFound);
-            (file, is_there)
-        }
-    };
-    let parts = file.with_extension("d");
+    let dir = system().unwrap_or_else(|| PathBuf::from(SYSTEM_CONFIG));
+    let file = dir.join(role.name()).with_extension("toml");
+    // If it may not be looked for, it is not absent: the key of the network may be in it.
+    let found = file.symlink_metadata();
+    let is_there = !found.is_err_and(|why| why.kind() == io::ErrorKind::NotFound);
+    with_parts(file, is_there)
+}
+
+/// Whether files of this directory are read after another file.
+pub(crate) fn is_of_parts(dir: &Path) -> bool {
+    dir.extension().is_some_and(|end| end == PARTS)
+}
+
+/// The file, if it is there, and those of its directory, in their order.
+fn with_parts(file: PathBuf, is_there: bool) -> Result<Vec<PathBuf>, Faults> {
+    let parts = file.with_extension(PARTS);
     let mut files = Vec::new();
     let unread = |why: io::Error| file::Unread(format!("{}: {why}", parts.display()));
     match std::fs::read_dir(&parts) {
@@ -227,20 +252,28 @@ fn leave_out(flags: &mut Flags, error: &Error) -> bool {
     }
 }
 
-/// The sentence, with the place in a file if the value comes from one.
+/// The sentence, with the place in a file if the value comes from one. That of a missing value is
+/// the place of what needs it.
 fn located(error: &Error, given: &[Given]) -> String {
-    let of = |given: &&Given| error.option().strip_prefix("--") == Some(given.setting.name);
-    let Some(given) = given.iter().find(of) else {
+    let of = |option: &str| {
+        let name = option.strip_prefix("--")?;
+        given.iter().find(|given| given.setting.name == name)
+    };
+    let needs = || {
+        let mut words = error.problem().split([' ', ',', ';', ':']);
+        words.find_map(of).filter(|_| error.value().is_none())
+    };
+    let Some(given) = of(error.option()).or_else(needs) else {
         return error.to_string();
     };
     let mut values = given.values.iter();
     let value = values.find(|(value, _)| error.is_about(value));
     let place: &Place = value.map_or(&given.key, |(_, place)| place);
     let problem: Vec<String> = error.problem().split(' ').map(key_of).collect();
+    let key = key_of(error.option());
     let value = error.value().map(|value| format!(" = {value:?}"));
     format!(
-        "{place}: {}{}: {}",
-        given.setting.name,
+        "{place}: {key}{}: {}",
         value.unwrap_or_default(),
         problem.join(" ")
     )
@@ -262,6 +295,23 @@ impl Loaded {
     /// As [`load`].
     pub(crate) fn again(&self, env: EnvVars<'_>) -> Result<Self, Faults> {
         load(self.config.role, &self.flags, env)
+    }
+
+    /// The files that were read, in their order.
+    pub(crate) fn files(&self) -> &[PathBuf] {
+        &self.files
+    }
+
+    /// A sentence about the setting with this name, with the place of its value if that is in a file.
+    pub(crate) fn located(&self, name: &str, sentence: &str) -> String {
+        let mut given = self.given.iter();
+        match given.find(|given| given.setting.name == name) {
+            Some(given) => {
+                let place = given.values.first().map_or(&given.key, |(_, place)| place);
+                format!("{place}: {sentence}")
+            }
+            None => sentence.to_owned(),
+        }
     }
 
     /// All settings with their values, and where these come from.

@@ -6,9 +6,9 @@ use smol::channel::{Receiver, Sender};
 use super::{
     Call, Error, Host, descriptors,
     driver::Driver,
+    keys::read_psk,
     listen, load,
     machines::Owned,
-    read_psk,
     request::CallEvent,
     run_until_the_end,
     storage::{self, DataDir},

@@ -21,6 +21,8 @@ mod query;
 mod request;
 mod routes;
 
+pub(super) use self::guard::{open_token, token};
+
 use std::{
     cell::Cell,
     io,
@@ -101,6 +103,9 @@ impl Http {
         let failed = |error: io::Error| cannot_answer("HTTP at --http", at, &error);
         let token = config.http_token.as_deref().map(guard::token).transpose();
         let token = token.map_err(Error::new)?;
+        if let Some(open) = config.http_token.as_deref().and_then(open_token) {
+            log::warn!("{open}");
+        }
         let host = uname().nodename().to_string_lossy().into_owned();
         let names = [host].into_iter().chain(config.name.clone());
         let listener = Async::<TcpListener>::bind(at).map_err(failed)?;

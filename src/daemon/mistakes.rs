@@ -8,7 +8,7 @@ mod handshakes;
 
 pub(super) use files::Files;
 #[cfg(feature = "program")]
-pub(super) use files::open_dir;
+pub(super) use files::{open_dir, open_key};
 
 use super::{
     clock,

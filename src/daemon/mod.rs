@@ -47,6 +47,7 @@ mod housekeeping;
 #[cfg(feature = "http")]
 mod http;
 mod invitation;
+pub(crate) mod keys;
 mod life;
 mod link;
 mod listen;
@@ -85,10 +86,10 @@ mod untouched;
 mod usage;
 mod watch;
 
-use std::{fmt, path::Path, time::Duration};
+use std::{fmt, time::Duration};
 
 use async_io::Timer;
-use libp2p::{identity::Keypair, pnet::PreSharedKey};
+use libp2p::identity::Keypair;
 use smol::{channel::Receiver, future::or};
 
 use self::{
@@ -100,7 +101,7 @@ use self::{
 };
 use crate::{
     config::{Config, Role},
-    net::{NetEvent, executor, transport},
+    net::{NetEvent, executor},
     protocol::Instant,
 };
 
@@ -191,11 +192,6 @@ fn load(dir: &DataDir, role: Role) -> Result<(Keypair, StateFile), Error> {
 
 fn wait_for_random_numbers() -> Result<(), Error> {
     entropy::wait().map_err(|error| Error(format!("the system gives no random numbers: {error}")))
-}
-
-fn read_psk(path: Option<&Path>) -> Result<Option<PreSharedKey>, Error> {
-    let psk = path.map(transport::psk_from_file).transpose();
-    psk.map_err(Error::new)
 }
 
 /// Runs until the host ends it, and then gives up the leases.

@@ -118,12 +118,21 @@ pub(crate) fn sentence(error: &TransportError<io::Error>) -> String {
     }
 }
 
+/// The key of a private network.
+#[cfg_attr(test, derive(Debug))]
+pub(crate) struct Psk {
+    pub(crate) key: PreSharedKey,
+    /// It was not drawn at random, for certain. The first bytes of a connection are known, so
+    /// whoever reads them can try such keys.
+    pub(crate) is_weak: bool,
+}
+
 /// Reads the key of a private network from a `swarm.key` file, in the format of go-libp2p and Kubo.
 ///
 /// # Errors
 ///
 /// If the file cannot be read or does not have that format.
-pub(crate) fn psk_from_file(path: &Path) -> Result<PreSharedKey, PskError> {
+pub(crate) fn psk_from_file(path: &Path) -> Result<Psk, PskError> {
     let error = |problem| PskError {
         path: path.to_owned(),
         problem,
@@ -186,7 +195,7 @@ const MAX_KEY_FILE: u64 = 1024;
 
 /// Parses a key file. libp2p's own parser panics on a key line of 64 bytes that is not ASCII, and
 /// accepts signs as digits.
-fn parse_psk(text: &[u8]) -> Result<PreSharedKey, PskProblem> {
+fn parse_psk(text: &[u8]) -> Result<Psk, PskProblem> {
     if u64::try_from(text.len()).is_ok_and(|len| len > MAX_KEY_FILE) {
         return Err(PskProblem::TooLong);
     }
@@ -213,7 +222,25 @@ fn parse_psk(text: &[u8]) -> Result<PreSharedKey, PskProblem> {
             *byte = *byte << 4 | value;
         }
     }
-    Ok(PreSharedKey::new(key))
+    Ok(Psk {
+        key: PreSharedKey::new(key),
+        is_weak: is_weak(&key),
+    })
+}
+
+/// Whether the bytes are text, have at most [`FEW`] values, or count up or down. Of 10¹³ keys that
+/// are drawn at random, not one is like this.
+fn is_weak(key: &[u8; KEY_DIGITS / 2]) -> bool {
+    const FEW: usize = 8;
+    let is_first = |(at, byte): &(usize, &u8)| !key.iter().take(*at).any(|other| other == *byte);
+    let values = key.iter().enumerate().filter(is_first).count();
+    let pairs = key.iter().zip(key.iter().skip(1));
+    let mut steps = pairs.map(|(one, next)| next.wrapping_sub(*one));
+    let step = steps.next();
+    let is_text = key
+        .iter()
+        .all(|byte| matches!(byte, 0 | b'\n' | b' '..=b'~'));
+    values <= FEW || steps.all(|other| Some(other) == step) || is_text
 }
 
 #[cfg(test)]

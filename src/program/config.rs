@@ -1,14 +1,15 @@
 //! The commands `config check`, `config show` and `reload`.
 
 use std::ffi::OsString;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use miniserde::json;
 
-use super::{Failure, USAGE, ask, env, print, show};
+use super::{Failure, USAGE, ask, env, note, print, show};
 use crate::cli::{self, Command, ConfigCheck, ConfigCommand, ConfigShow, Exit, Reload};
-use crate::config::{self, ConfigReport, Faults, Flags, Role};
+use crate::config::{self, ConfigReport, Faults, Flags, Loaded, Role};
 use crate::daemon::client::{Answer, OperatorRequest};
+use crate::daemon::keys;
 use crate::daemon::reload::Reloaded;
 
 impl From<Faults> for Failure {
@@ -29,19 +30,72 @@ pub(super) fn run(command: &ConfigCommand) -> Result<(), Failure> {
 }
 
 fn check(args: &ConfigCheck) -> Result<(), Failure> {
-    let role = match &args.role {
-        Some(given) => role_named(given).ok_or_else(|| {
+    let file = of_its_directory(PathBuf::from(&args.file));
+    let roles = match (&args.role, role_of(&file)) {
+        (Some(given), _) => vec![role_named(given).ok_or_else(|| {
             let sentence = format!("--role {given:?}: give native, indexer or node");
             Failure::new(USAGE, sentence)
-        })?,
-        None => role_of(Path::new(&args.file)).ok_or_else(|| {
-            let file = &args.file;
-            let sentence = format!("{file}: its name is not that of a role: give --role too");
-            Failure::new(USAGE, sentence)
-        })?,
+        })?],
+        (None, Some(role)) => vec![role],
+        (None, None) => Role::ALL.to_vec(),
     };
-    config::check(Path::new(&args.file), role)?;
-    print(format_args!("{}: in order, for the role {role}", args.file))
+    let checked = roles.iter().map(|role| config::check(&file, *role));
+    let (mut good, mut wrong) = (Vec::new(), None);
+    for checked in checked {
+        match checked {
+            Ok(loaded) => good.push(loaded),
+            // The last role is that of a node, which has all keys.
+            Err(faults) => wrong = Some(faults),
+        }
+    }
+    let Some(first) = good.first() else {
+        return wrong.map_or(Ok(()), |faults| Err(faults.into()));
+    };
+    named_files(first)?;
+    let good: Vec<&str> = good.iter().map(|good| good.config.role.name()).collect();
+    let s = if good.len() == 1 { "" } else { "s" };
+    let (name, roles) = (&args.file, good.join(", "));
+    print(format_args!("{name}: in order, for the role{s} {roles}"))?;
+    match first.files() {
+        [_] => Ok(()),
+        several => {
+            let names: Vec<_> = several
+                .iter()
+                .map(|file| file.display().to_string())
+                .collect();
+            print(format_args!(
+                "read together, the last one wins: {}",
+                names.join(", ")
+            ))
+        }
+    }
+}
+
+/// Checks the files that the settings name. What a daemon would run with is said, and no failure.
+fn named_files(loaded: &Loaded) -> Result<(), Failure> {
+    let mut refused = Vec::new();
+    for fault in keys::examine(&loaded.config) {
+        let sentence = loaded.located(fault.key, fault.sentence.trim_start_matches("--"));
+        match fault.is_refused {
+            true => refused.push(sentence),
+            false => note(format_args!("warning: {sentence}")),
+        }
+    }
+    match refused.is_empty() {
+        true => Ok(()),
+        false => Err(Failure::new(USAGE, refused.join("\n"))),
+    }
+}
+
+/// The file with its directory if that says what the file is for.
+fn of_its_directory(file: PathBuf) -> PathBuf {
+    match std::path::absolute(&file) {
+        Ok(whole) if file.parent() == Some(Path::new("")) => match whole.parent() {
+            Some(dir) if config::is_of_parts(dir) => whole,
+            _ => file,
+        },
+        _ => file,
+    }
 }
 
 /// The role that a file is for by its name: `node.toml`, or a file in `node.d`.

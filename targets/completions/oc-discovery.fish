@@ -134,7 +134,7 @@ complete -c oc-discovery -n '__fish_seen_subcommand_from drain' -l data-dir -x -
 complete -c oc-discovery -n '__fish_seen_subcommand_from drain' -l undo -d 'take nodes again'
 complete -c oc-discovery -n '__fish_seen_subcommand_from drain' -l json -d 'print JSON, one object on one line, and do not wait until it is empty'
 complete -c oc-discovery -n '__fish_seen_subcommand_from drain' -l help -s h -d 'display usage information'
-complete -c oc-discovery -n '__fish_seen_subcommand_from config; and not __fish_seen_subcommand_from check show' -a check -d 'Check a file of settings and list all that is wrong in it'
+complete -c oc-discovery -n '__fish_seen_subcommand_from config; and not __fish_seen_subcommand_from check show' -a check -d 'Check a file of settings and list all that is wrong in it, in the files that a daemon reads with it'
 complete -c oc-discovery -n '__fish_seen_subcommand_from config; and not __fish_seen_subcommand_from check show' -a show -d 'Show the settings of a daemon, and where each comes from: an option, a line of a file, or the default'
 complete -c oc-discovery -n '__fish_seen_subcommand_from config' -l help -s h -d 'display usage information'
 complete -c oc-discovery -n '__fish_seen_subcommand_from config; and __fish_seen_subcommand_from check' -l role -x -a 'native indexer node' -d 'role that the file is for: native, indexer or node'

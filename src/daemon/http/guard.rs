@@ -141,7 +141,7 @@ fn is_equal(one: &[u8], other: &[u8]) -> bool {
 
 /// Why a token cannot be used: a sentence without its end.
 #[derive(Debug)]
-pub(super) struct BadToken(String);
+pub(in crate::daemon) struct BadToken(String);
 
 impl fmt::Display for BadToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -149,22 +149,17 @@ impl fmt::Display for BadToken {
     }
 }
 
-/// Reads the token of a file: its only line. Logs it if other users can read the file.
+/// Reads the token of a file: its only line.
 ///
 /// # Errors
 /// If the file cannot be read, or is not a line of 16 to 256 visible characters.
-pub(super) fn token(path: &Path) -> Result<Vec<u8>, BadToken> {
-    let said = |what: String| BadToken(format!("--http-token {}: {what}", path.display()));
+pub(in crate::daemon) fn token(path: &Path) -> Result<Vec<u8>, BadToken> {
+    let shown = path.display();
+    let said = |what: String| BadToken(format!("--http-token {shown}: {what}"));
     let file = fs::metadata(path).map_err(|error| said(error.to_string()))?;
     // A pipe would block the start, and a large file would fill the memory.
     if !file.is_file() || file.len() > 4096 {
         return Err(said("give a file with one line".into()));
-    }
-    if file.mode() & OTHERS != 0 {
-        log::warn!(
-            "--http-token {0}: other users can read it; type: chmod o= {0}",
-            path.display()
-        );
     }
     let text = fs::read(path).map_err(|error| said(error.to_string()))?;
     let token = text.trim_ascii();
@@ -176,6 +171,14 @@ pub(super) fn token(path: &Path) -> Result<Vec<u8>, BadToken> {
             TOKEN.end()
         ))),
     }
+}
+
+/// A sentence if other users can read the file of the token.
+pub(in crate::daemon) fn open_token(path: &Path) -> Option<String> {
+    let shown = path.display();
+    let is_open = fs::metadata(path).is_ok_and(|file| file.mode() & OTHERS != 0);
+    is_open
+        .then(|| format!("--http-token {shown}: other users can read it; type: chmod o= {shown}"))
 }
 
 #[cfg(test)]

@@ -104,7 +104,7 @@ pub(in crate::daemon) fn open_dir(dir: &Path) -> Option<Mistake> {
 }
 
 /// Others can read the key of the network.
-fn open_key(key: &Path) -> Option<Mistake> {
+pub(in crate::daemon) fn open_key(key: &Path) -> Option<Mistake> {
     let metadata = std::fs::metadata(key).ok().filter(Metadata::is_file)?;
     let mode = metadata.permissions().mode() & 0o7777;
     let key = key.display();

@@ -196,12 +196,12 @@ fn errors_keep_their_sentence_through_all_layers() {
 fn key_file_as_others_write_it_is_read() {
     let key = PreSharedKey::new([0xa5; 32]);
     let text = key.to_key_file();
-    assert!(parse_psk(text.as_bytes()).is_ok_and(|parsed| parsed == key));
+    assert!(parse_psk(text.as_bytes()).is_ok_and(|parsed| parsed.key == key));
     let dos = text.replace('\n', "\r\n").to_uppercase();
     let dos = dos
         .replace("KEY/SWARM/PSK", "key/swarm/psk")
         .replace("BASE", "base");
-    assert!(parse_psk(dos.as_bytes()).is_ok_and(|parsed| parsed == key));
+    assert!(parse_psk(dos.as_bytes()).is_ok_and(|parsed| parsed.key == key));
 }
 
 #[test]
@@ -251,4 +251,28 @@ fn missing_key_file_is_named() {
         error.starts_with(&format!("key file {}: ", path.display())),
         "{error}"
     );
+}
+
+#[test]
+fn key_that_was_not_drawn_at_random_is_weak_and_no_other_is() {
+    let of = |byte: &dyn Fn(u8) -> u8| std::array::from_fn(|at| byte(at as u8));
+    let text = *b"correct horse battery staple now";
+    for weak in [
+        of(&|_| 0),
+        of(&|_| 0xaa),
+        of(&|at| at),
+        of(&|at| 7u8.wrapping_sub(at)),
+        of(&|at| [0x01, 0x23, 0x45, 0x67, 0x89, 0xab, 0xcd, 0xef][usize::from(at % 8)]),
+        of(&|at| u8::from(at == 31) * 7),
+        text,
+    ] {
+        assert!(is_weak(&weak), "{weak:?}");
+    }
+    let mut nearly = text;
+    nearly[31] = 0x80;
+    // Bytes of no text: eight values of them, and nine.
+    assert!(is_weak(&of(&|at| 1 + at % 8)));
+    for random in [nearly, of(&|at| 1 + at % 9)] {
+        assert!(!is_weak(&random), "{random:?}");
+    }
 }
