@@ -324,6 +324,10 @@ pub(crate) struct Nodes {
     /// only nodes in this state, alive, left or lost; may be given several times (default: all)
     #[argh(option, arg_name = "state")]
     pub(crate) state: Vec<String>,
+
+    /// the same as --data-dir
+    #[argh(positional, arg_name = "dir")]
+    pub(crate) dir: Option<String>,
 }
 
 /// List the indexers that a node could go to.
@@ -337,6 +341,10 @@ pub(crate) struct Indexers {
     /// print JSON, one object on one line (default: text for a person)
     #[argh(switch)]
     pub(crate) json: bool,
+
+    /// the same as --data-dir
+    #[argh(positional, arg_name = "dir")]
+    pub(crate) dir: Option<String>,
 }
 
 /// Show the nodes that are there, then each change as it happens, until Ctrl-C.
@@ -366,6 +374,10 @@ pub(crate) struct Watch {
     /// only nodes in this state, alive, left or lost; may be given several times (default: all)
     #[argh(option, arg_name = "state")]
     pub(crate) state: Vec<String>,
+
+    /// the same as --data-dir
+    #[argh(positional, arg_name = "dir")]
+    pub(crate) dir: Option<String>,
 }
 
 /// Hand the nodes of an indexer over to other indexers, so that it can be stopped or upgraded.
@@ -383,6 +395,10 @@ pub(crate) struct Drain {
     /// print JSON, one object on one line, and do not wait until it is empty
     #[argh(switch)]
     pub(crate) json: bool,
+
+    /// the same as --data-dir
+    #[argh(positional, arg_name = "dir")]
+    pub(crate) dir: Option<String>,
 }
 
 /// Print the peer id of a daemon, running or not.
@@ -392,6 +408,10 @@ pub(crate) struct Id {
     /// data directory of the daemon (default: that of the only daemon that runs)
     #[argh(option, arg_name = "dir")]
     pub(crate) data_dir: Option<String>,
+
+    /// the same as --data-dir
+    #[argh(positional, arg_name = "dir")]
+    pub(crate) dir: Option<String>,
 }
 
 /// Say what is wrong with a daemon and its host, and what to type: exit code 1 if something is.
@@ -423,6 +443,10 @@ pub(crate) struct Support {
     /// the file to make, or - for stdout
     #[argh(positional, arg_name = "file")]
     pub(crate) file: String,
+
+    /// the same as --data-dir
+    #[argh(positional, arg_name = "dir")]
+    pub(crate) dir: Option<String>,
 }
 
 /// Show what this build can hold and what each role needs when it is full: read it before flashing.

@@ -37,6 +37,7 @@ mod flags;
 mod load;
 #[cfg(feature = "program")]
 mod near;
+mod peer_id;
 mod services;
 #[cfg(feature = "program")]
 mod settings;
@@ -56,6 +57,9 @@ pub(crate) use flags::NodeFlags;
 pub(crate) use load::{Faults, Loaded, check, is_of_parts, load};
 #[cfg(feature = "program")]
 pub(crate) use near::nearest;
+pub(crate) use peer_id::peer_id_fault;
+#[cfg(feature = "program")]
+pub(crate) use peer_id::{begins_a_peer_id, ends_a_peer_id};
 pub(crate) use services::service_name;
 #[cfg(feature = "program")]
 pub(crate) use settings::Setting;

@@ -1,7 +1,7 @@
 //! The program `oc-discovery`: parses the command line, runs the command and reports the result.
 //!
 //! Results go to stdout, everything else to stderr. Exit codes: 0 done, 1 failure, 2 usage,
-//! 3 not found in an incomplete answer, or an incomplete list.
+//! 3 the answer is incomplete, with or without a result.
 
 mod columns;
 mod config;
@@ -22,17 +22,17 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use crate::cli::{Command, Exit, Find};
-use crate::config::{Flags, Role, load};
+use crate::config::{Flags, Role, ends_a_peer_id, load};
 pub use crate::daemon::Allocator;
 use crate::daemon::capacity::CapacityReport;
-use crate::daemon::client::{self, Answer, NameOrPeerId, OperatorRequest};
-use crate::daemon::status::{Found, IndexerList};
+use crate::daemon::client::{self, Answer, Lines, NameOrPeerId, OperatorRequest};
+use crate::daemon::status::{Found, IndexerList, ListTally, NodeQuery, NodeRow};
 use crate::daemon::{self, demo, doctor, logging, signals};
 use miniserde::{Deserialize, json};
 
 /// The command line is wrong.
 const USAGE: u8 = 2;
-/// Nothing was found or something may be missing, and not every server has answered.
+/// Something may be missing, because not every server has answered.
 const INCOMPLETE: u8 = 3;
 
 /// Runs the command line of this process. Returns the exit code.
@@ -92,6 +92,34 @@ fn not_found(sentence: String, shortfall: Option<String>) -> Failure {
     }
 }
 
+/// Shows an answer. It is a failure if the answer lacks something; JSON says itself what.
+fn show_found<T: fmt::Display>(
+    answer: &Answer<T>,
+    json: bool,
+    shortfall: Option<String>,
+) -> Result<(), Failure> {
+    show(answer, json)?;
+    match shortfall {
+        None => Ok(()),
+        Some(_) if json => Err(Failure::silent(INCOMPLETE)),
+        Some(lacks) => Err(Failure::new(INCOMPLETE, format!("incomplete: {lacks}"))),
+    }
+}
+
+/// The data directory of the daemon to ask, which is given with its option or as a word.
+fn one_dir<'a>(
+    option: &'a Option<String>,
+    word: &'a Option<String>,
+) -> Result<Option<&'a str>, Failure> {
+    match (option, word) {
+        (Some(_), Some(dir)) => {
+            let sentence = format!("give the data directory once: {dir}, or with --data-dir");
+            Err(Failure::new(USAGE, sentence))
+        }
+        (given, None) | (None, given) => Ok(given.as_deref()),
+    }
+}
+
 impl From<client::Error> for Failure {
     fn from(error: client::Error) -> Self {
         Failure::new(error.exit_code(), error)
@@ -105,16 +133,9 @@ fn execute(command: Command) -> Result<(), Failure> {
         Command::Node(args) => run(Role::Node, &args.flags()),
         Command::Status(args) => status::run(&args),
         Command::Indexers(args) => {
-            let answer = ask::<IndexerList>(args.data_dir.as_deref(), &OperatorRequest::Indexers)?;
-            show(&answer, args.json)?;
-            match answer
-                .value
-                .shortfall()
-                .filter(|_| answer.value.indexers.is_empty())
-            {
-                None => Ok(()),
-                lacks => Err(not_found("no indexer is known".into(), lacks)),
-            }
+            let dir = one_dir(&args.data_dir, &args.dir)?;
+            let answer = ask::<IndexerList>(dir, &OperatorRequest::Indexers)?;
+            show_found(&answer, args.json, answer.value.shortfall())
         }
         Command::Find(args) => find(&args),
         Command::Nodes(args) => nodes::run(&args),
@@ -123,14 +144,14 @@ fn execute(command: Command) -> Result<(), Failure> {
         Command::Drain(args) => drain::run(&args),
         Command::Config(args) => config::run(&args.command),
         Command::Reload(args) => config::reload(&args),
-        Command::Id(args) => print(client::peer_id(
-            args.data_dir.as_deref().map(Path::new),
-            &env,
-        )?),
+        Command::Id(args) => {
+            let dir = one_dir(&args.data_dir, &args.dir)?;
+            print(client::peer_id(dir.map(Path::new), &env)?)
+        }
         Command::Support(args) => support::run(&args),
         Command::Doctor(args) => {
-            let dir = args.data_dir.or(args.dir);
-            let report = doctor::examine(dir.as_deref().map(Path::new), &env)?;
+            let dir = one_dir(&args.data_dir, &args.dir)?;
+            let report = doctor::examine(dir.map(Path::new), &env)?;
             match args.json {
                 true => print(report.to_json())?,
                 false => print(&report)?,
@@ -172,7 +193,7 @@ fn find(args: &Find) -> Result<(), Failure> {
     }
     let query = NameOrPeerId::parse(&args.query)?;
     let name = query.as_str().to_owned();
-    let ends_an_id = ends_an_id(&args.query);
+    let ends_an_id = ends_a_peer_id(&args.query);
     if name != args.query && !ends_an_id {
         let given = &args.query;
         note(format_args!(
@@ -186,17 +207,20 @@ fn find(args: &Find) -> Result<(), Failure> {
             show(&answer, true)?;
         }
         let given = &args.query;
-        let sentence = match ends_an_id {
-            true => format!(
-                "no node is known as {name}, and {given} looks like the end of a peer id: \
-                 `oc-discovery nodes --json` shows whole ids"
+        let sentence = match ends_an_id.then(|| whole_id(args, given)) {
+            Some(Some(node)) => format!(
+                "no node is known as {name}; {given} is the end of a peer id: did you mean {node}?"
             ),
-            false => format!("no node is known as {name}"),
+            Some(None) => format!(
+                "no node is known as {name}, and {given} looks like the end of a peer id: no node in the list of all \
+                 has such an id"
+            ),
+            None => format!("no node is known as {name}"),
         };
         return Err(not_found(sentence, found.shortfall()));
     }
     if !args.addr {
-        return show(&answer, args.json);
+        return show_found(&answer, args.json, found.shortfall());
     }
     let service = args.service.as_deref();
     let (record, addr) = found.service_at(service).ok_or_else(|| {
@@ -211,11 +235,23 @@ fn find(args: &Find) -> Result<(), Failure> {
     print(addr)
 }
 
-/// Whether the text is what lists show of a peer id: its last 8 characters. A name has no capitals.
-fn ends_an_id(text: &str) -> bool {
-    let end = text.trim_start_matches('…');
-    let is_base58 = |b: u8| b.is_ascii_alphanumeric() && !b"0OIl".contains(&b);
-    end.len() == 8 && end.bytes().all(is_base58) && end.bytes().any(|b| b.is_ascii_uppercase())
+/// The peer id with this end, in the list of all nodes.
+fn whole_id(args: &Find, end: &str) -> Option<String> {
+    let dir = client::locate(args.data_dir.as_deref().map(Path::new), &env).ok()?;
+    let query = NodeQuery::of(None, &[], None, &[]).ok()?;
+    let all = OperatorRequest::Nodes(query);
+    let mut lines = Lines::ask(&dir, &all, client::PATIENCE).ok()?;
+    let end = end.trim_start_matches('…');
+    while let Ok(Some(line)) = lines.next(Some(client::PATIENCE)) {
+        match json::from_str::<NodeRow>(&line) {
+            Ok(row) if row.peer_id.ends_with(end) => return Some(row.peer_id),
+            Ok(_) => {}
+            // How far the list is, or its end.
+            Err(_) if json::from_str::<ListTally>(&line).is_ok_and(|tally| !tally.done) => {}
+            Err(_) => return None,
+        }
+    }
+    None
 }
 
 fn run(role: Role, flags: &Flags) -> Result<(), Failure> {

@@ -47,8 +47,9 @@ pub(crate) struct ConfigShow {
     #[argh(switch)]
     pub(crate) json: bool,
 
-    /// a role and its options: the settings that a daemon would have that is started with them
-    #[argh(positional, greedy, arg_name = "role-and-options")]
+    /// the same as --data-dir; or a role and its options: the settings that a daemon would have that
+    /// is started with them
+    #[argh(positional, greedy, arg_name = "dir-or-role-and-options")]
     pub(crate) line: Vec<String>,
 }
 

@@ -17,7 +17,9 @@ use libp2p::multiaddr::Protocol;
 #[cfg(feature = "program")]
 use log::LevelFilter;
 
-use super::{Error, INTERVAL_MAX, INTERVAL_MIN, LISTEN_MAX, MIN_CONNECTIONS, NativeAddr};
+use super::{
+    Error, INTERVAL_MAX, INTERVAL_MIN, LISTEN_MAX, MIN_CONNECTIONS, NativeAddr, peer_id_fault,
+};
 #[cfg(feature = "dns")]
 use crate::protocol::zone::{MAX_ZONE_LEN, Zone};
 use crate::protocol::{
@@ -267,6 +269,11 @@ pub(crate) fn is_host_name(name: &str) -> bool {
 
 fn multiaddr(option: &'static str, value: &str) -> Result<Multiaddr, Error> {
     let addr: Multiaddr = value.parse().map_err(|_| {
+        let id = value.split_once("/p2p/");
+        if let Some((_, id)) = id.filter(|(addr, _)| addr.parse::<Multiaddr>().is_ok()) {
+            let problem = format!("the ID after /p2p {}", peer_id_fault(id));
+            return Error::new(option, value, problem);
+        }
         let example = match option {
             "--listen" => "/ip4/0.0.0.0/tcp/4820",
             "--announce" => "/dns/gate.example.com/tcp/4821",

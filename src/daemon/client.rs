@@ -101,11 +101,14 @@ impl NameOrPeerId {
     ///
     /// # Errors
     /// [`Error::Query`] if the text is too long for a name, has control characters, or leaves no
-    /// name.
+    /// name; [`Error::NoPeerId`] if it begins as an id.
     pub(crate) fn parse(text: &str) -> Result<NameOrPeerId, Error> {
         let is_other = |peer: PeerId| protocol::PeerId::try_from(peer).is_err();
         if text.parse().is_ok_and(is_other) {
             return Err(Error::OtherKey(text.to_owned()));
+        }
+        if config::begins_a_peer_id(text) && text.parse::<PeerId>().is_err() {
+            return Err(Error::NoPeerId(text.chars().take(120).collect()));
         }
         let is_sensible = text.len() <= MAX_NAME_LEN && !text.contains(char::is_control);
         if text.parse::<PeerId>().is_ok() || to_name(text).is_some() {

@@ -19,7 +19,7 @@ use super::{
     mistakes::{early_clock, open_dir},
     problems::Mistake,
     report::host_and_port,
-    status::{CheckState, Plain, ServerState, Severity, Span, Status},
+    status::{CheckState, Plain, ServerState, Severity, Span, Status, counted},
     storage,
 };
 use crate::config::{EnvVars, Role, default_data_dirs};
@@ -212,7 +212,11 @@ fn look_at_daemon(report: &mut Report, status: &Status) {
     }
     for problem in &status.problems {
         let since = Span::of(Duration::from_millis(problem.since_ms));
-        let what = format!("{} (for {since}, {} times)", problem.what, problem.count);
+        let what = format!(
+            "{} (for {since}, {})",
+            problem.what,
+            counted(&problem.count, "time")
+        );
         report.wrong(&problem.code, problem.severity, what, &problem.hint);
     }
 }
@@ -247,7 +251,7 @@ fn look_at_sockets(report: &mut Report, status: &Status) {
         ),
         (None, addresses) => report.good(
             "listen",
-            format!("it takes connections on {addresses} addresses"),
+            format!("it takes connections on {}", counted(&addresses, "address")),
         ),
     }
 }

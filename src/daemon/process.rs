@@ -27,6 +27,7 @@ use super::{
     request::{self, CallAnswer, CallEvent, PendingCall, Reply},
     run_until_the_end,
     signals::{Signals, Wish},
+    status::counted,
     storage::DataDir,
     untouched, wait_for_random_numbers,
 };
@@ -306,8 +307,7 @@ fn beginning(driver: &Driver<'_>, config: &Config, connections: usize) -> String
     };
     let natives = match config.natives.len() {
         0 => "no native configured".to_owned(),
-        1 => "1 native configured".to_owned(),
-        more => format!("{more} natives configured"),
+        some => format!("{} configured", counted(&some, "native")),
     };
     format!(
         "{role}{} ({}) of version {} starts {network}: {natives}, leases of {} s, {connections} connections at most",

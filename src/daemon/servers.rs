@@ -14,7 +14,7 @@ use super::{
     environment::Environment,
     life::{short, span},
     report::text,
-    status::{Span, Trouble},
+    status::{Span, Trouble, counted},
 };
 use crate::{
     config::Config,
@@ -92,8 +92,7 @@ impl Servers {
             Role::Indexer | Role::Native => env.natives().into_iter().count(),
         };
         let held = env.lease_with(&env.own).held;
-        let s = if wanted == 1 { "" } else { "s" };
-        format!("{held} of {wanted} lease{s}")
+        format!("{held} of {}", counted(&wanted, "lease"))
     }
 }
 

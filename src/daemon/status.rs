@@ -18,6 +18,7 @@ use std::collections::BTreeMap;
 use miniserde::{Deserialize, Serialize, de::Visitor, make_place, ser::Fragment};
 
 use crate::config::Role;
+pub(crate) use crate::net::counted;
 #[cfg(feature = "program")]
 pub(crate) use crate::protocol::order::{sort, sort_few};
 pub(crate) use found::shortfall;

@@ -14,6 +14,7 @@ use std::{
 use futures_timer::Delay;
 
 use super::{
+    counted,
     netlink::{Change, Host},
     tcp::close_connections_from,
 };
@@ -68,7 +69,8 @@ impl Changes {
         let closed = gone.filter(|ip| !self.host.has(*ip)).map(|ip| {
             let closed = close_connections_from(ip);
             if closed > 0 {
-                log::info!("closes {closed} connections from {ip}, which is gone");
+                let closed = counted(&closed, "connection");
+                log::info!("closes {closed} from {ip}, which is gone");
             }
             closed
         });

@@ -25,6 +25,7 @@ use std::mem;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
+use super::counted;
 use crate::protocol::order::sort_few;
 
 /// An episode is over when no connection was evicted for this long.
@@ -344,8 +345,8 @@ impl fmt::Display for Episode {
         let seconds = (self.last - self.began).as_secs_f32();
         write!(
             f,
-            "{} connections gave way to newcomers before their handshake was done, in {seconds:.1} s; ",
-            self.gave_way
+            "{} gave way to newcomers before their handshake was done, in {seconds:.1} s; ",
+            counted(&self.gave_way, "connection")
         )?;
         let named = self.named();
         if named.is_empty() {

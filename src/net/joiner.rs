@@ -15,6 +15,8 @@ use std::fmt;
 
 use log::Level;
 
+use super::counted;
+
 /// Places remembered. The sources have more, but peers can cause lines at few of them.
 const PLACES: usize = 64;
 /// How long the first window of a place lasts, and the longest window of a line, in milliseconds.
@@ -140,8 +142,7 @@ impl Window {
 
 impl fmt::Display for LeftOut {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let s = if self.lines == 1 { "" } else { "s" };
-        write!(f, "suppressed {} line{s} ", self.lines)?;
+        write!(f, "suppressed {} ", counted(&self.lines, "line"))?;
         if self.minutes > 1 {
             write!(f, "in {} min ", self.minutes)?;
         }

@@ -26,6 +26,7 @@ mod admission;
 mod announce;
 mod changes;
 pub(crate) mod convert;
+mod counted;
 pub(crate) mod dht;
 pub(crate) mod dns;
 pub(crate) mod each;
@@ -72,6 +73,7 @@ use libp2p::{
     swarm::{self, ConnectionId, NetworkBehaviour, behaviour::toggle::Toggle},
 };
 
+pub(crate) use self::counted::counted;
 pub(crate) use self::race::own_subnets;
 pub(crate) use self::refusals::{Refusal, Why};
 pub(crate) use self::scope::is_for_this_host;

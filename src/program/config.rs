@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use miniserde::json;
 
-use super::{Failure, USAGE, ask, env, note, print, show};
+use super::{Failure, USAGE, ask, env, note, one_dir, print, show};
 use crate::cli::{self, Command, ConfigCheck, ConfigCommand, ConfigShow, Exit, Reload};
 use crate::config::{self, ConfigReport, Faults, Flags, Loaded, Role};
 use crate::daemon::client::{Answer, OperatorRequest};
@@ -53,9 +53,9 @@ fn check(args: &ConfigCheck) -> Result<(), Failure> {
     };
     named_files(first)?;
     let good: Vec<&str> = good.iter().map(|good| good.config.role.name()).collect();
-    let s = if good.len() == 1 { "" } else { "s" };
     let (name, roles) = (&args.file, good.join(", "));
-    print(format_args!("{name}: in order, for the role{s} {roles}"))?;
+    let word = if good.len() == 1 { "role" } else { "roles" };
+    print(format_args!("{name}: in order, for the {word} {roles}"))?;
     match first.files() {
         [_] => Ok(()),
         several => {
@@ -114,10 +114,14 @@ fn role_named(name: &str) -> Option<Role> {
 }
 
 fn show_settings(args: &ConfigShow) -> Result<(), Failure> {
-    let answer = match (args.line.is_empty(), &args.data_dir) {
-        (true, dir) => ask::<ConfigReport>(dir.as_deref(), &OperatorRequest::Config)?,
+    let dir = args.line.first().filter(|word| is_dir(word)).cloned();
+    let is_asked = args.line.len() == usize::from(dir.is_some());
+    let dir = one_dir(&args.data_dir, &dir)?;
+    let answer = match (is_asked, dir) {
+        (true, dir) => ask::<ConfigReport>(dir, &OperatorRequest::Config)?,
         (false, Some(_)) => {
-            let sentence = "give --data-dir for a daemon that runs, or a role and its options";
+            let sentence =
+                "give the data directory of a daemon that runs, or a role and its options";
             return Err(Failure::new(USAGE, sentence));
         }
         (false, None) => {
@@ -128,6 +132,11 @@ fn show_settings(args: &ConfigShow) -> Result<(), Failure> {
         }
     };
     show(&answer, args.json)
+}
+
+/// Whether a word is a directory, and no role.
+fn is_dir(word: &str) -> bool {
+    role_named(word).is_none() && (word.contains('/') || Path::new(word).is_dir())
 }
 
 /// The role and the options of a command line that would start a daemon.
@@ -147,7 +156,7 @@ fn daemon_of(line: &[String]) -> Result<(Role, Flags), Failure> {
 
 /// Has a daemon reload its configuration.
 pub(super) fn reload(args: &Reload) -> Result<(), Failure> {
-    let dir = args.dir.as_deref().or(args.data_dir.as_deref());
+    let dir = one_dir(&args.data_dir, &args.dir)?;
     let answer = ask::<Reloaded>(dir, &OperatorRequest::Reload)?;
     match answer.value.errors.is_empty() {
         true => show(&answer, args.json),

@@ -5,11 +5,11 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::{Failure, ask, note, print};
+use super::{Failure, ask, note, one_dir, print};
 use crate::cli;
 use crate::daemon::client::{self, Answer, OperatorRequest};
 use crate::daemon::drain::{DrainCall, Drained, DrainedNode};
-use crate::daemon::status::Plain;
+use crate::daemon::status::{Plain, counted};
 
 /// Time between two looks.
 const LOOK: Duration = Duration::from_millis(500);
@@ -20,7 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Runs the command.
 pub(super) fn run(args: &cli::Drain) -> Result<(), Failure> {
-    let dir = args.data_dir.as_deref();
+    let dir = one_dir(&args.data_dir, &args.dir)?;
     let ask = |call| ask::<Drained>(dir, &OperatorRequest::Drain(call));
     if args.undo {
         let answer = ask(DrainCall::Undo)?;
@@ -93,8 +93,5 @@ fn stuck(now: &Drained) -> Failure {
 }
 
 fn nodes(count: usize) -> String {
-    match count {
-        1 => "1 node".to_owned(),
-        _ => format!("{count} nodes"),
-    }
+    counted(&count, "node")
 }

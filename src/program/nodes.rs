@@ -12,10 +12,10 @@ use miniserde::json;
 use smol::channel::{Receiver, Sender, TryRecvError, bounded};
 
 use super::columns::Columns;
-use super::{Failure, INCOMPLETE, USAGE, env, note};
+use super::{Failure, INCOMPLETE, USAGE, env, note, one_dir};
 use crate::cli;
 use crate::daemon::client::{self, Lines, OperatorRequest};
-use crate::daemon::status::{ListTally, NodeQuery, NodeRow};
+use crate::daemon::status::{ListTally, NodeQuery, NodeRow, counted};
 
 /// Lines of the daemon that wait until stdout takes them.
 const MAX_WAITING: usize = 16_384;
@@ -28,7 +28,8 @@ const FIRST_ROWS: Duration = Duration::from_millis(30);
 /// Runs the command.
 pub(super) fn run(args: &cli::Nodes) -> Result<(), Failure> {
     let request = OperatorRequest::Nodes(asked(args)?);
-    let dir = client::locate(args.data_dir.as_deref().map(Path::new), &env)?;
+    let dir = one_dir(&args.data_dir, &args.dir)?;
+    let dir = client::locate(dir.map(Path::new), &env)?;
     let lines = Lines::ask(&dir, &request, client::PATIENCE)?;
     let (sender, read) = bounded(MAX_WAITING);
     thread::spawn(move || forward(lines, &sender));
@@ -192,7 +193,7 @@ impl List {
     fn progress(&mut self, tally: &ListTally) {
         if io::stderr().is_terminal() {
             self.has_progress = true;
-            let nodes = counted(self.counts.iter().sum(), "node");
+            let nodes = counted(&self.counts.iter().sum::<u64>(), "node");
             let servers = servers_of(tally);
             let _ = write!(io::stderr(), "\r{nodes} so far; {servers}\x1b[K");
         }
@@ -206,7 +207,7 @@ impl List {
 
     /// Prints how many nodes there are, and what the list lacks.
     fn end(&self, tally: &ListTally) -> Result<(), Failure> {
-        let nodes = counted(self.counts.iter().sum(), "node");
+        let nodes = counted(&self.counts.iter().sum::<u64>(), "node");
         let [alive, left, lost] = self.counts;
         let servers = servers_of(tally);
         let sentence = format!("{nodes}: {alive} alive, {left} left, {lost} lost; {servers}");
@@ -225,23 +226,6 @@ impl List {
 
 /// How many servers were asked and have answered.
 fn servers_of(tally: &ListTally) -> String {
-    let asked = counted(tally.asked, "server");
+    let asked = counted(&tally.asked, "server");
     format!("{asked} asked, {} answered", tally.answered)
-}
-
-/// A number of things, each of which has this name.
-fn counted(number: u64, name: &str) -> String {
-    let plural = if number == 1 { "" } else { "s" };
-    format!("{number} {name}{plural}")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_one_is_not_plural() {
-        let nodes = [0, 1, 2].map(|number| counted(number, "node"));
-        assert_eq!(nodes, ["0 nodes", "1 node", "2 nodes"]);
-    }
 }

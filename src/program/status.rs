@@ -9,7 +9,7 @@ mod text;
 
 use std::path::Path;
 
-use super::{Failure, USAGE, env, print, width};
+use super::{Failure, USAGE, env, one_dir, print, width};
 use crate::cli;
 use crate::config::Role;
 use crate::daemon::client::{self, Answer, Error, OperatorRequest};
@@ -41,13 +41,7 @@ pub(super) fn run(args: &cli::Status) -> Result<(), Failure> {
     if args.schema {
         return print(SCHEMA_TEXT.trim_end());
     }
-    let dir = match (&args.data_dir, &args.dir) {
-        (Some(_), Some(dir)) => {
-            let sentence = format!("give the data directory once: {dir}, or with --data-dir");
-            return Err(Failure::new(USAGE, sentence));
-        }
-        (given, None) | (None, given) => given.as_deref(),
-    };
+    let dir = one_dir(&args.data_dir, &args.dir)?;
     let answer = ask(dir);
     if args.check {
         return check(answer);

@@ -6,7 +6,7 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use super::{Failure, ask, env, print, write_new};
+use super::{Failure, ask, env, one_dir, print, write_new};
 use crate::cli;
 use crate::config::ConfigReport;
 use crate::daemon::client::{Answer, Error, OperatorRequest};
@@ -16,7 +16,7 @@ use crate::daemon::{capacity::CapacityReport, doctor};
 
 /// Runs the command.
 pub(super) fn run(args: &cli::Support) -> Result<(), Failure> {
-    let text = gather(args.data_dir.as_deref())?;
+    let text = gather(one_dir(&args.data_dir, &args.dir)?)?;
     if args.file == "-" {
         return print(text.trim_end());
     }

@@ -14,11 +14,11 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::columns::Columns;
 use super::nodes::{self, Stop};
-use super::{Failure, env, note};
+use super::{Failure, env, note, one_dir};
 use crate::cli;
 use crate::daemon::client::{self, Lines, OperatorRequest};
 use crate::daemon::signals;
-use crate::daemon::status::{CaughtUp, NodeRow, WatchRow};
+use crate::daemon::status::{CaughtUp, NodeRow, WatchRow, counted};
 
 /// Lines of the daemon that wait until stdout takes them.
 const MAX_WAITING: usize = 256;
@@ -38,7 +38,8 @@ const TIME: usize = 11;
 pub(super) fn run(args: &cli::Watch) -> Result<(), Failure> {
     let (service, name) = (args.service.as_deref(), args.name.as_deref());
     let query = nodes::query(service, &args.tag, name, &args.state)?;
-    let dir = client::locate(args.data_dir.as_deref().map(Path::new), &env)?;
+    let dir = one_dir(&args.data_dir, &args.dir)?;
+    let dir = client::locate(dir.map(Path::new), &env)?;
     signals::end_in_peace().map_err(|error| Failure::new(1, error))?;
     let lines = Lines::ask(&dir, &OperatorRequest::Watch(query), NO_LIMIT)?;
     let (sender, read) = sync_channel(MAX_WAITING);
@@ -178,9 +179,9 @@ fn say(word: &CaughtUp) {
         note(format_args!("these servers are silent: {silent}"));
     }
     if word.unwatched > 0 {
-        let unwatched = word.unwatched;
+        let unwatched = counted(&word.unwatched, "server");
         note(format_args!(
-            "{unwatched} more servers are known than can be watched: their nodes are not shown"
+            "cannot watch all servers that are known, {unwatched} too many: their nodes are not shown"
         ));
     }
     if word.untracked > 0 {

@@ -50,13 +50,13 @@ _oc_discovery() {
         " node "*) _oc_discovery_offer -W '--config --data-dir --listen --announce --announce-only --native --psk --no-mdns --trust-lan --log --verbose --log-format --lease --beat-interval --offload-interval --refresh-interval --gc-interval --connect-interval --dns --dns-zone --http --http-token --dns-sd --name --tag --service --check --check-interval --allow-exec --from-dns-sd --min-indexers --help' ;;
         " status "*) _oc_discovery_offer -W '--data-dir --all --check --json --format --schema --help'; _oc_discovery_offer -d ;;
         " find "*) _oc_discovery_offer -W '--data-dir --json --addr --help' ;;
-        " nodes "*) _oc_discovery_offer -W '--data-dir --json --service --tag --name --state --help' ;;
-        " watch "*) _oc_discovery_offer -W '--data-dir --json --service --tag --name --state --help' ;;
-        " indexers "*) _oc_discovery_offer -W '--data-dir --json --help' ;;
-        " drain "*) _oc_discovery_offer -W '--data-dir --undo --json --help' ;;
+        " nodes "*) _oc_discovery_offer -W '--data-dir --json --service --tag --name --state --help'; _oc_discovery_offer -d ;;
+        " watch "*) _oc_discovery_offer -W '--data-dir --json --service --tag --name --state --help'; _oc_discovery_offer -d ;;
+        " indexers "*) _oc_discovery_offer -W '--data-dir --json --help'; _oc_discovery_offer -d ;;
+        " drain "*) _oc_discovery_offer -W '--data-dir --undo --json --help'; _oc_discovery_offer -d ;;
         " config "*) _oc_discovery_offer -W 'check show --help' ;;
         " reload "*) _oc_discovery_offer -W '--data-dir --json --help'; _oc_discovery_offer -d ;;
-        " id "*) _oc_discovery_offer -W '--data-dir --help' ;;
+        " id "*) _oc_discovery_offer -W '--data-dir --help'; _oc_discovery_offer -d ;;
         " identity "*) _oc_discovery_offer -W 'export import reset --help' ;;
         " doctor "*) _oc_discovery_offer -W '--data-dir --json --help'; _oc_discovery_offer -d ;;
         " support "*) _oc_discovery_offer -W '--data-dir --help'; _oc_discovery_offer -f ;;

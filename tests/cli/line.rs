@@ -125,13 +125,50 @@ fn name_that_looks_like_an_option_is_refused() {
 }
 
 #[test]
+fn every_command_that_asks_a_daemon_takes_its_directory_as_a_word_once() {
+    let home = Home::new();
+    let none = home.path("none");
+    let file = home.path("file");
+    for command in [
+        &["status"][..],
+        &["nodes"],
+        &["watch"],
+        &["indexers"],
+        &["drain"],
+        &["reload"],
+        &["id"],
+        &["config", "show"],
+    ] {
+        let run = |more: &[&str]| home.run(&[command, more].concat());
+        let missing = format!("there is no directory {none}");
+        run(&[&none]).failed(1, &[&missing]);
+        run(&["--data-dir", &none]).failed(1, &[&missing]);
+        run(&["--data-dir", &none, &none]).usage(&["once"]);
+    }
+    let doctor = home.run(&["doctor", &none]);
+    assert!(doctor.stdout.contains(&none), "{}", doctor.stdout);
+    home.run(&["support", &file, &none]).done();
+    assert!(std::fs::read_to_string(&file).unwrap().contains(&none));
+    for line in [&["doctor"][..], &["support", "x"]] {
+        home.run(&[line, &["--data-dir", &none, &none]].concat())
+            .usage(&["once"]);
+    }
+    home.run(&["config", "show", "lamp"])
+        .usage(&["unknown command \"lamp\""]);
+    home.run(&["config", "show", &none, "--lease", "9s"])
+        .usage(&["or a role and its options"]);
+}
+
+#[test]
 fn end_of_a_peer_id_is_no_name() {
     let home = Home::new();
     answering(&home.data_dir("node"), NOBODY);
     for id in ["FdH7QweQ", "…FdH7QweQ"] {
         home.run(&["find", id])
-            .failed(1, &[id, "the end of a peer id", "nodes --json"]);
+            .failed(1, &[id, "the end of a peer id", "no node"]);
     }
+    home.run(&["find", "12D3KooWFdH7QweQ"])
+        .usage(&["has 16 characters, and a peer id has 52"]);
     for name in ["fdh7qweq", "camera-3"] {
         let unknown = home.run(&["find", name]);
         unknown.failed(1, &[&format!("no node is known as {name}\n")]);

@@ -80,7 +80,7 @@ fn unknown_commands_and_options_are_usage_errors() {
     home.run(&["find", "cam", "ssh"]).usage(&["ssh", "--addr"]);
     home.run(&["find", "--addr", "--json", "cam"])
         .usage(&["--addr", "--json"]);
-    home.run(&["id", "a\nb\u{1b}[2J"])
+    home.run(&["id", "here", "a\nb\u{1b}[2J"])
         .usage(&["unknown argument"]);
 }
 
@@ -90,6 +90,11 @@ fn wrong_addresses_are_usage_errors() {
     let native = |addr: &str| home.run(&["node", "--native", addr]);
     native("native.example:4820").usage(&["--native", "not a multiaddress"]);
     native("/ip4/192.0.2.1/tcp/4820").usage(&["--native", "/p2p/ID"]);
+    native(&format!("/ip4/192.0.2.1/tcp/4820/p2p/{}", &ID[..51]))
+        .usage(&["the ID after /p2p has 51 characters, and a peer id has 52"]);
+    native(&format!("/ip4/192.0.2.1/tcp/4820/p2p/{}0", &ID[..51]))
+        .usage(&["the ID after /p2p has '0' as its character 52"]);
+    native(&format!("/ip4/192.0.2.1/tpc/4820/p2p/{}", &ID[..51])).usage(&["not a multiaddress"]);
     native(&format!("/ip4/192.0.2.1/udp/1/p2p/{ID}")).usage(&["--native", "/tcp"]);
     native("/ip4/192.0.2.1/tcp/1/p2p/QmYyQSo1c1Ym7orWxLYvCrM2EmxFTANf8wXmmE7DWjhx5N")
         .usage(&["--native", "Ed25519"]);

@@ -56,8 +56,9 @@ impl Town {
     fn found(&self, asked: &Peer, query: &str) -> Found {
         let answer = self.world.ask(asked, "find", &["--json", query]);
         assert_eq!(answer.stderr, "", "{query}: {answer:?}");
-        assert_eq!(answer.code, Some(0));
-        json::from_str(&answer.stdout).unwrap()
+        let found: Found = json::from_str(&answer.stdout).unwrap();
+        assert_eq!(answer.code, Some(if found.complete { 0 } else { 3 }));
+        found
     }
 }
 
@@ -215,6 +216,12 @@ fn answer_names_the_server_that_was_silent_and_says_that_it_is_incomplete() {
     assert_eq!((found.asked, found.answered), (1, 1), "{found:?}");
     assert!(found.records.iter().all(|r| r.last_beat_ms.is_some()));
 
+    let id = &town.cams[0].id;
+    let answer = town.world.ask(&town.door, "find", &[&id[44..]]);
+    let meant = format!("did you mean {id}?\n");
+    assert_eq!(answer.code, Some(1));
+    assert!(answer.stderr.ends_with(&meant), "{answer:?}");
+
     town.native.freeze();
     let found = town.found(&town.door, "cam");
     assert_eq!(
@@ -225,6 +232,14 @@ fn answer_names_the_server_that_was_silent_and_says_that_it_is_incomplete() {
     assert!(!found.complete);
     assert_eq!((found.asked, found.answered), (2, 1), "{found:?}");
     assert_eq!(found.silent, [town.native.id.as_str()]);
+    // What is known is the result; that it may not be all is said beside it, once.
+    let answer = town.world.ask(&town.door, "find", &["cam"]);
+    let incomplete = "oc-discovery: incomplete: 1 of 2 servers asked did not answer";
+    assert_eq!(answer.code, Some(3));
+    assert!(answer.stderr.starts_with(incomplete), "{answer:?}");
+    assert_eq!(answer.stderr.lines().count(), 1);
+    assert!(!answer.stdout.contains("incomplete"), "{answer:?}");
+    assert_eq!(answer.stdout.matches("last beat").count(), 2, "{answer:?}");
     let answer = town.world.ask(&town.door, "find", &["window"]);
     // The indexer cannot reach the native either, which is the only other server of the DHT.
     let lacks =
@@ -234,7 +249,7 @@ fn answer_names_the_server_that_was_silent_and_says_that_it_is_incomplete() {
     assert_eq!(answer.stdout, "");
     let answer = town.world.ask(&town.door, "indexers", &["--json"]);
     let list: IndexerList = json::from_str(&answer.stdout).unwrap();
-    assert_eq!((answer.code, list.complete), (Some(0), false), "{answer:?}");
+    assert_eq!((answer.code, list.complete), (Some(3), false), "{answer:?}");
     let known = &list.indexers[0];
     let expected = (town.indexer.id.as_str(), "lease");
     assert_eq!((known.peer_id.as_str(), known.source.as_str()), expected);

@@ -167,7 +167,7 @@ fn list_that_lacks_a_server_gives_prometheus_no_targets_unless_it_asks_for_that(
     let lacks = get(at(&native), "/http_sd");
     assert_eq!(lacks.status, 503);
     assert!(
-        lacks.body.contains("servers asked did not answer"),
+        lacks.body.contains("1 of 1 server asked did not answer"),
         "{lacks:?}"
     );
     assert!(lacks.body.contains(&indexer.id), "{lacks:?}");

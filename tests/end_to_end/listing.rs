@@ -289,7 +289,8 @@ fn node_whose_native_is_down_shows_the_indexers_that_grant_its_leases() {
         (false, vec![town.native.id.clone()])
     );
     let shown = town.world.ask(&town.lamp, "indexers", &[""; 0]);
-    assert_eq!(shown.code, Some(0));
+    assert_eq!(shown.code, Some(3));
     assert!(shown.stdout.contains("grants our lease"), "{shown:?}");
-    assert!(shown.stdout.contains("incomplete: "), "{shown:?}");
+    assert!(!shown.stdout.contains("incomplete"), "{shown:?}");
+    assert!(shown.stderr.contains("incomplete: "), "{shown:?}");
 }

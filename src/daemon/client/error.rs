@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::config::peer_id_fault;
 use crate::daemon::{status::Refusal, storage};
 use crate::protocol::MAX_NAME_LEN;
 
@@ -15,6 +16,8 @@ pub(crate) enum Error {
     Query(String),
     /// This is the peer id of a key that no peer of this system has.
     OtherKey(String),
+    /// This begins as a peer id, and is none.
+    NoPeerId(String),
     /// No daemon runs on this data directory.
     NotRunning(PathBuf),
     /// There is no such directory, or it is something else.
@@ -59,9 +62,11 @@ impl Error {
     /// The exit code of a command that ends with this error: 2 for a usage error, otherwise 1.
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
-            Error::Query(_) | Error::OtherKey(_) | Error::Several(_) | Error::SeveralStopped(_) => {
-                2
-            }
+            Error::Query(_)
+            | Error::OtherKey(_)
+            | Error::NoPeerId(_)
+            | Error::Several(_)
+            | Error::SeveralStopped(_) => 2,
             _ => 1,
         }
     }
@@ -74,6 +79,9 @@ impl fmt::Display for Error {
                 f,
                 "{peer} is not the peer id of an Ed25519 key (12D3…): no peer here has another one"
             ),
+            Error::NoPeerId(text) => {
+                write!(f, "{text:?} {}", peer_id_fault(text))
+            }
             Error::Query(query) => write!(
                 f,
                 "{query:?} is neither a name, which is 1 to {} of a-z 0-9 - ., nor \

@@ -11,7 +11,7 @@ use super::stage::Stage;
 use super::{Sight, Tempo};
 use crate::config::Role;
 use crate::daemon::client::{self, NameOrPeerId, OperatorRequest};
-use crate::daemon::status::{Found, LiveIndexer, Source, Status};
+use crate::daemon::status::{Found, LiveIndexer, Source, Status, counted};
 
 pub(super) use steps::STORY;
 
@@ -156,8 +156,8 @@ impl<'a> Play<'a> {
             }
         }
         Sight::Seen(format!(
-            "{} nodes taken in, each under the native's own lease",
-            native.responsible_peers.len()
+            "{} taken in, each under the native's own lease",
+            counted(&native.responsible_peers.len(), "node")
         ))
     }
 
@@ -188,7 +188,10 @@ impl<'a> Play<'a> {
         };
         let left = native.responsible_peers.len();
         if left > 0 {
-            return Sight::NotYet(NATIVE, format!("{left} nodes still with the native"));
+            return Sight::NotYet(
+                NATIVE,
+                format!("{} still with the native", counted(&left, "node")),
+            );
         }
         let mut places = Vec::new();
         for (process, node) in &nodes {
@@ -295,8 +298,8 @@ impl<'a> Play<'a> {
                 )),
                 None => {
                     let live = native.live_indexers.len();
-                    let s = if live == 1 { "" } else { "s" };
-                    Ok(format!("{live} live indexer{s}, {name} not among them"))
+                    let live = counted(&live, "live indexer");
+                    Ok(format!("{live}, {name} not among them"))
                 }
             }
         })

@@ -7,7 +7,7 @@ use std::{
 
 use miniserde::{Deserialize, Serialize};
 
-use super::Service;
+use super::{Service, counted};
 use crate::config::is_host_name;
 
 /// The answer to `indexers`: the indexers that a node could use.
@@ -168,10 +168,12 @@ impl Found {
             (false, true) => "at least ",
             (false, false) => "more than ",
         };
-        match self.claimants {
-            1 => format!("{open}1 node claims"),
-            count => format!("{open}{count} nodes claim"),
-        }
+        let verb = if self.claimants == 1 {
+            "claims"
+        } else {
+            "claim"
+        };
+        format!("{open}{} {verb}", counted(&self.claimants, "node"))
     }
 
     /// Names the servers that did not answer, refused, or answered in part. `None` if there are
@@ -200,7 +202,10 @@ pub(crate) fn shortfall(complete: bool, asked: u64, lacks: [&Vec<String>; 3]) ->
     ];
     let lacks = lacks.into_iter().zip(what).filter(|(of, _)| !of.is_empty());
     let lacks: Vec<_> = lacks
-        .map(|(of, what)| format!("{} of {asked} servers asked {what}", of.len()))
+        .map(|(of, what)| {
+            let asked = counted(&asked, "server");
+            format!("{} of {asked} asked {what}", of.len())
+        })
         .collect();
     match (complete, asked, lacks.is_empty()) {
         (true, ..) => None,

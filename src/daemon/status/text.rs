@@ -8,13 +8,13 @@ use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
 use std::time::Duration;
 
-use super::{Found, IndexerList, Protocol, Service};
+use super::{Found, IndexerList, Protocol, Service, counted};
 
 impl fmt::Display for IndexerList {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let rows = self.indexers.iter().map(|indexer| {
             let free = match indexer.free_leases {
-                Some(free) => format!("{free} leases free"),
+                Some(free) => format!("{} free", counted(&free, "lease")),
                 None if indexer.source == "lease" => "grants our lease".to_owned(),
                 None => "free leases unknown".to_owned(),
             };
@@ -25,8 +25,7 @@ impl fmt::Display for IndexerList {
                 indexer.addrs.join(" "),
             ]
         });
-        table(f, "indexers", "none is known", rows)?;
-        say_shortfall(f, self.shortfall())
+        table(f, "indexers", "none is known", rows)
     }
 }
 
@@ -66,14 +65,7 @@ impl fmt::Display for Found {
                 "{claims} this name; {shown} are shown, oldest claim first"
             )?;
         }
-        say_shortfall(f, self.shortfall())
-    }
-}
-
-fn say_shortfall(f: &mut fmt::Formatter<'_>, shortfall: Option<String>) -> fmt::Result {
-    match shortfall {
-        Some(shortfall) => writeln!(f, "incomplete: {shortfall}"),
-        None => Ok(()),
+        Ok(())
     }
 }
 

@@ -22,7 +22,7 @@ use std::fmt;
 use miniserde::{Deserialize, Serialize};
 
 use super::{
-    Problem, Severity,
+    Problem, Severity, counted,
     text::{Coarse, Plain},
 };
 use crate::config::Role;
@@ -201,7 +201,7 @@ impl Facts {
         } = *self;
         match self.role {
             Role::Native if self.live_indexers == 0 => {
-                let nodes = count(self.nodes, "node");
+                let nodes = counted(&self.nodes, "node");
                 Some((Degraded, format!("no indexer is alive, {nodes} taken in")))
             }
             Role::Native if with_natives < wanted => {
@@ -265,10 +265,10 @@ impl Facts {
 
     /// What it does.
     fn work(&self) -> String {
-        let nodes = count(self.nodes, "node");
+        let nodes = counted(&self.nodes, "node");
         match self.role {
             Role::Native => {
-                let alive = count(self.live_indexers, "indexer");
+                let alive = counted(&self.live_indexers, "indexer");
                 format!("{alive} alive, {nodes} taken in")
             }
             Role::Indexer => format!("{} of {}, {nodes}", self.with_natives, leases(self.wanted)),
@@ -282,10 +282,5 @@ impl Facts {
 }
 
 fn leases(number: usize) -> String {
-    count(number, "lease")
-}
-
-fn count(number: usize, what: &str) -> String {
-    let plural = if number == 1 { "" } else { "s" };
-    format!("{number} {what}{plural}")
+    counted(&number, "lease")
 }

@@ -11,8 +11,8 @@ use super::super::width::{cut, padded, width, wrapped};
 use crate::config::Role;
 use crate::daemon::status::{
     CheckState, LiveIndexer, PeerState, Plain, Protocol, Server, ServerState, Service,
-    ServiceCheck, Severity, Source, Span, Status, StreamRecord, VerdictState, host_and_port,
-    short_id, sort, sort_few,
+    ServiceCheck, Severity, Source, Span, Status, StreamRecord, VerdictState, counted,
+    host_and_port, short_id, sort, sort_few,
 };
 
 /// Peers that are shown without `--all`.
@@ -254,7 +254,7 @@ impl Sheet<'_> {
             .filter(|entry| entry.peer_id == peer.peer_id)
             .map(|entry| entry.failures)
             .find(|failures| *failures > 0);
-        let failed = failures.map(|failures| format!(", failed at {failures} nodes"));
+        let failed = failures.map(|failures| format!(", failed at {}", counted(&failures, "node")));
         let cells = [
             peer.name.clone().unwrap_or_default(),
             state + &failed.unwrap_or_default(),
