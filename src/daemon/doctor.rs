@@ -19,7 +19,7 @@ use super::{
     mistakes::{early_clock, open_dir},
     problems::Mistake,
     report::host_and_port,
-    status::{CheckState, Plain, ServerState, Severity, Span, Status, counted},
+    status::{CheckState, Plain, ReachableState, ServerState, Severity, Span, Status, counted},
     storage,
 };
 use crate::config::{EnvVars, Role, default_data_dirs};
@@ -202,6 +202,7 @@ fn look_at_daemon(report: &mut Report, status: &Status) {
     }
     look_at_sockets(report, status);
     look_at_servers(report, status);
+    look_at_reach(report, status);
     for check in &status.checks {
         if check.state == CheckState::Failing {
             let error = check.error.as_deref().unwrap_or("it never passed");
@@ -308,6 +309,20 @@ fn look_at_servers(report: &mut Report, status: &Status) {
             "see the servers above",
         ),
         (_, leases) => report.good("lease", format!("{leases} held")),
+    }
+}
+
+/// Whether others reach it. That they do not is a problem of its own, but not of a node.
+fn look_at_reach(report: &mut Report, status: &Status) {
+    let Some(reachable) = &status.reachable else {
+        return;
+    };
+    match (reachable.state, status.role) {
+        (ReachableState::Yes, _) => report.good("reachable", reachable.sentence(&status.servers)),
+        (ReachableState::No, Role::Indexer | Role::Native) => {}
+        (ReachableState::No | ReachableState::Unknown, _) => {
+            report.say("reachable", "note", reachable.sentence(&status.servers));
+        }
     }
 }
 

@@ -17,6 +17,7 @@ use super::{
     clock,
     counters::Counters,
     decisions,
+    dial_back::DialBack,
     environment::Environment,
     invitation::Invitation,
     link::OnLink,
@@ -43,6 +44,7 @@ use crate::{
         Entries, Input, Instant, PeerId,
         capacities::{MAX_DHT_RECORDS, MAX_PROVIDERS},
         clock::WallClock,
+        codec::directory::Request,
         endpoint::Endpoint,
     },
 };
@@ -86,6 +88,8 @@ pub(super) struct Driver<'m> {
     pub(super) link: OnLink,
     /// The checks of the own services.
     pub(super) checks: Checks,
+    /// Whether others reach this process.
+    pub(super) dial_back: DialBack,
     /// What was logged about the servers that grant leases to this process.
     pub(super) servers: Servers,
     /// What is wrong.
@@ -163,6 +167,7 @@ impl<'m> Driver<'m> {
             is_over: false,
             link: OnLink::new(config, own, now, seed),
             checks,
+            dial_back: DialBack::new(now, config.role, seed),
             servers: Servers::new(config),
             counters: Counters::default(),
             problems: Problems::default(),
@@ -198,6 +203,7 @@ impl<'m> Driver<'m> {
         }
         known.into_iter().for_each(|native| self.on_learned(native));
         self.remember_addrs();
+        self.look_at_addresses(self.env.now());
         self.begin_to_look(self.env.now());
     }
 
@@ -222,6 +228,7 @@ impl<'m> Driver<'m> {
             self.checks.timeout(),
             self.link_timeout(),
             self.records,
+            Some(self.dial_back.timeout()),
         ]
         .into_iter()
         .flatten()
@@ -253,6 +260,7 @@ impl<'m> Driver<'m> {
         }
         self.tell_troubles(now);
         self.check_if_due(now);
+        self.ask_back_if_due(now);
         self.speak_if_due(now);
         self.lookups.pump_listings(&mut self.env);
         self.expire_records_if_due(now);
@@ -333,12 +341,7 @@ impl<'m> Driver<'m> {
                 reply.answer(CallAnswer::Status(Box::new(status)));
             }
             #[cfg(feature = "program")]
-            Call::Doctor => {
-                let now = self.env.now();
-                self.look_for_mistakes(now);
-                let status = self.status();
-                reply.answer(CallAnswer::Status(Box::new(status)));
-            }
+            Call::Doctor => self.doctor(self.env.now(), reply),
             Call::Indexers => self.lookups.indexers(&mut self.env, reply),
             Call::Find(what) => self.lookups.find(&mut self.env, &what, reply),
             #[cfg(feature = "program")]
@@ -353,7 +356,10 @@ impl<'m> Driver<'m> {
     pub(super) fn on_net(&mut self, event: NetEvent) {
         let now = self.env.now();
         match event {
-            NetEvent::Addresses => self.invite_if_changed(now),
+            NetEvent::Addresses => {
+                self.invite_if_changed(now);
+                self.look_at_addresses(now);
+            }
             NetEvent::Host(change) => {
                 for line in self.addresses.lines(&change) {
                     log::info!("{line}");
@@ -411,6 +417,9 @@ impl<'m> Driver<'m> {
             }
             NetEvent::GaveUp { ref server } => self.handle(now, Input::GaveUp { server }),
             NetEvent::Request { from, id, request } => {
+                if let Request::DialBack { port } = *request {
+                    return self.dial_back(now, &from, id, port);
+                }
                 let Environment { net, endpoint, .. } = &mut self.env;
                 let asker = (&from, id, net.reader(&from));
                 let mut entries = Entries::new();
@@ -418,6 +427,7 @@ impl<'m> Driver<'m> {
                     net.respond(id, &response);
                 }
             }
+            NetEvent::DialedBack(end) => self.on_dial_end(&end),
             NetEvent::Response {
                 ref server,
                 id,

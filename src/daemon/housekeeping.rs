@@ -27,6 +27,7 @@ impl Driver<'_> {
         if let Some(line) = self.addresses.counted() {
             log::info!("{line}");
         }
+        self.look_at_addresses(now);
         self.remember();
         self.state.save_if_due(now);
         self.look_for_mistakes(now);

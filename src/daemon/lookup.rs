@@ -50,6 +50,8 @@ pub(super) type Servers = (u64, Vec<(PeerId, Addrs)>, Extent);
 pub(super) enum Requester {
     Core(Query),
     Listing(ListingId, QueryId),
+    /// Whether a server reaches this process: the driver has read the answer.
+    DialBack,
 }
 
 /// The lookups under way, by their names in the core and on the network.
@@ -163,6 +165,7 @@ impl Lookups {
     ) -> Option<Query> {
         match self.requests.remove(&id)? {
             Requester::Core(query) => Some(query),
+            Requester::DialBack => None,
             Requester::Listing(listing, query) => {
                 self.listings.responded((listing, query), response);
                 None

@@ -10,7 +10,7 @@
 
 use std::fmt::Write as _;
 
-use super::status::{CheckState, ServiceCheck, Status, Table, VerdictState};
+use super::status::{CheckState, ReachableState, ServiceCheck, Status, Table, VerdictState};
 use crate::config::Role;
 
 /// The beginning of every name.
@@ -98,6 +98,13 @@ const METRICS: &[Metric] = &[
         by_name(s.problems.iter().map(|problem| problem.code.as_str()), |code, count| {
             to.labelled(&[("code", code)], count);
         });
+    }),
+    metric("reachable", Gauge, "Whether a server could connect to this process: 1 or 0; no sample: not known.", |s, to| {
+        match s.reachable.as_ref().map(|it| it.state) {
+            Some(ReachableState::Yes) => to.value(1),
+            Some(ReachableState::No) => to.value(0),
+            Some(ReachableState::Unknown) | None => {}
+        }
     }),
     metric("leases_held", Gauge, "Leases that this process holds with servers, by their role.", |s, to| {
         by_role(&s.leases, |lease| lease.role, &[Role::Native, Role::Indexer], to);

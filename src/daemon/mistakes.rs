@@ -85,6 +85,7 @@ impl Driver<'_> {
             !addrs.is_empty(),
             addrs.iter().all(is_for_this_host) && self.env.net.has_far_peers(),
         ));
+        all.extend(self.unreachable());
         all.extend(self.files.mistakes());
         all.extend(early_clock(clock::wall()));
         all.extend(self.has_itself_as_native.then(itself_as_native));

@@ -31,6 +31,7 @@ mod decisions;
 #[cfg(feature = "program")]
 pub(crate) mod demo;
 mod descriptors;
+mod dial_back;
 #[cfg(feature = "dns")]
 pub(crate) mod dns;
 #[cfg(feature = "mdns")]

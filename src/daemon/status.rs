@@ -8,6 +8,7 @@
 mod found;
 mod nodes;
 mod problem;
+mod reachable;
 mod service;
 mod text;
 mod verdict;
@@ -26,6 +27,7 @@ pub use found::{Found, FoundRecord, IndexerList, KnownIndexer};
 pub(crate) use nodes::{ListTally, NodeQuery};
 pub use nodes::{NodeRow, NodeState};
 pub use problem::{Problem, Server, ServerState, Severity};
+pub use reachable::{Reachable, ReachableState};
 pub use service::{CheckState, Protocol, Service, ServiceCheck};
 #[cfg(feature = "program")]
 pub(crate) use text::Plain;
@@ -72,6 +74,8 @@ pub struct Status {
     pub listen: Vec<String>,
     /// The multiaddresses that it tells others, best first, without `/p2p`.
     pub announced: Vec<String>,
+    /// Whether others reach it at what it announces; `None` of a version that does not know it.
+    pub reachable: Option<Reachable>,
     /// The natives that it knows, in the form of `--native`: configured, of an earlier run, or
     /// named by DNS.
     pub natives: Vec<String>,

@@ -68,9 +68,9 @@ pub use crate::{
     config::Role,
     daemon::status::{
         CheckState, Contested, Found, FoundRecord, IndexerList, KnownIndexer, Lease, LiveIndexer,
-        LoopStatus, NodeRow, NodeState, PeerState, Problem, Protocol, ResponsiblePeer, Server,
-        ServerState, Service, ServiceCheck, Severity, Source, Status, StreamRecord, Table, Trouble,
-        Verdict, VerdictState,
+        LoopStatus, NodeRow, NodeState, PeerState, Problem, Protocol, Reachable, ReachableState,
+        ResponsiblePeer, Server, ServerState, Service, ServiceCheck, Severity, Source, Status,
+        StreamRecord, Table, Trouble, Verdict, VerdictState,
     },
 };
 use crate::{

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use libp2p::{Multiaddr, core::ConnectedPoint, identify, multiaddr::Protocol, swarm::SwarmEvent};
 
 use super::{
-    BehaviourEvent, Failure, Net, PeeringEvent, convert,
+    BehaviourEvent, DialEnd, Failure, Net, PeeringEvent, convert,
     dht::{self, DhtEvent},
     envelope::Libp2p,
     netlink::Change,
@@ -104,6 +104,8 @@ pub(crate) enum NetEvent {
         id: OwnRequestId,
         response: Result<Vec<u8>, Failure>,
     },
+    /// A dial for a peer's request has ended.
+    DialedBack(DialEnd),
     /// A probe has ended.
     Probed {
         peer: protocol::PeerId,

@@ -200,6 +200,12 @@ fn cause(error: &TransportError<io::Error>, own: &PeerId) -> (FailureKind, Strin
     }
 }
 
+/// Why a dial failed that the process with the id `own` made without the swarm, in a person's
+/// words.
+pub(super) fn cause_of(error: io::Error, own: &PeerId) -> String {
+    cause(&TransportError::Other(error), own).1
+}
+
 /// Why there is no TCP connection.
 fn connecting(error: &io::Error) -> (FailureKind, String) {
     use io::ErrorKind::{ConnectionRefused, HostUnreachable, NetworkUnreachable, TimedOut};

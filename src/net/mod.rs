@@ -17,6 +17,7 @@
 //! | `scope`, `announce` | where a peer is, and which addresses it is told |
 //! | [`envelope`], [`frames`] | the keys of libp2p and its streams under the core's codec |
 //! | [`convert`], `events` | the core's words for libp2p's types, and for what happened |
+//! | `dial_back` | connections to peers that want to know whether they can be reached |
 //! | `failure` | why a server was not reached, in words |
 //! | `file` | files that may be pipes |
 //! | `executor` | the one executor, and the sockets that it waits for |
@@ -28,6 +29,7 @@ mod changes;
 pub(crate) mod convert;
 mod counted;
 pub(crate) mod dht;
+mod dial_back;
 pub(crate) mod dns;
 pub(crate) mod each;
 pub(crate) mod envelope;
@@ -82,6 +84,7 @@ use self::{
     admission::{Places, with_door},
     changes::Changes,
     dht::{Dht, Kademlia, SearchId},
+    dial_back::DialBacks,
     frames::encoded,
     limits::{CONNECTIONS, Limits, LimitsConfig},
     netlink::Host,
@@ -91,6 +94,7 @@ use self::{
     streams::Streams,
 };
 pub(crate) use self::{
+    dial_back::DialEnd,
     events::{Frame, NetEvent},
     failure::{Failure, FailureKind, UNREACHABLE},
     scope::multiaddrs,
@@ -175,6 +179,7 @@ pub(crate) struct Net {
     changes: Changes,
     /// Handshakes that failed, not reported yet.
     refusals: Refusals,
+    back: DialBacks,
 }
 
 impl Net {
@@ -197,6 +202,7 @@ impl Net {
             .with_cache_size(0)
             .with_hide_listen_addrs(true)
             .with_push_listen_addr_updates(true);
+        let back = DialBacks::new(psk);
         let limits =
             LimitsConfig::new(connections, connections / RESERVED_SHARE, bounds.handshakes);
         let places = Places::new(limits.max_pending);
@@ -233,6 +239,7 @@ impl Net {
             sources: HashMap::new(),
             changes: Changes::new(host),
             refusals,
+            back,
         })
     }
 
@@ -514,6 +521,9 @@ impl Net {
             }
             if let Some(kademlia) = self.swarm.behaviour_mut().kademlia() {
                 let _ = self.dht.dials.poll(kademlia, cx);
+            }
+            if let Poll::Ready(end) = self.back.poll(cx) {
+                return Poll::Ready(NetEvent::DialedBack(end));
             }
             let event = ready!(self.swarm.poll_next_unpin(cx));
             if let Some(event) = event.and_then(|event| self.translate(event)) {

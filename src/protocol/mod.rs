@@ -18,6 +18,7 @@
 //! | [`watch`] | tells others of changes in its directory, and follows the changes of all servers |
 //! | [`link`] | looks for natives on the local link, and knows which natives to trust |
 //! | [`health`] | leaves services out of the record while their checks fail |
+//! | [`dial_back`] | asks whether others reach this process, and tells others the same |
 //! | [`restart`] | keeps for the next start what was learned, and knows when to write it |
 //! | [`clock`] | gives an endpoint the time where clocks disagree |
 //! | [`zone`] | answers programs by DNS: what a question asks, and what its answer says |
@@ -38,6 +39,7 @@ pub(crate) mod announcing;
 pub mod capacities;
 pub mod clock;
 pub mod codec;
+pub mod dial_back;
 pub(crate) mod directory;
 pub mod dns_sd;
 pub mod endpoint;

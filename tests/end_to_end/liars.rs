@@ -1,6 +1,6 @@
 //! A new node among indexers that do not keep their promises.
 
-mod liar;
+pub(crate) mod liar;
 
 use std::net::TcpListener;
 use std::time::Duration;

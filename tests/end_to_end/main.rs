@@ -10,6 +10,7 @@ mod checks;
 mod commands;
 mod crowd;
 mod dht_server;
+mod dial_back;
 mod draining;
 mod ending;
 mod garbage;

@@ -15,5 +15,6 @@ mod harness;
 #[cfg(feature = "mdns")]
 mod link;
 mod network;
+mod reach;
 mod readers;
 mod silent;

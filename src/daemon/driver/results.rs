@@ -34,6 +34,7 @@ impl Driver<'_> {
             })),
             Err(why) => Err(why.clone()),
         };
+        self.note_dialed_back(now, id, &response);
         let answer = response.as_ref().ok();
         let Some(query) = self.lookups.answered(id, answer) else {
             return;
@@ -64,7 +65,12 @@ impl Driver<'_> {
                 let server = self.env.server(&server);
                 each!(warn, "{server} answers: {}", why.escape_debug());
             }
-            Ok(Response::Records { .. } | Response::Page(_) | Response::Entries(_)) => {}
+            Ok(
+                Response::Records { .. }
+                | Response::Page(_)
+                | Response::Entries(_)
+                | Response::DialedBack(_),
+            ) => {}
             Err(why) => self.note_unasked(server, why),
         }
     }

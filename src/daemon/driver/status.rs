@@ -56,7 +56,7 @@ impl Driver<'_> {
         sort(servers, |one, other| one.peer_id < other.peer_id);
     }
 
-    pub(super) fn status(&mut self) -> Status {
+    pub(in crate::daemon) fn status(&mut self) -> Status {
         let now = self.env.now();
         let announced = self.env.net.record_addrs();
         let announced = announced.iter().map(ToString::to_string).collect();
@@ -83,6 +83,7 @@ impl Driver<'_> {
                     .map(ToString::to_string)
                     .collect(),
                 announced,
+                reachable: Some(self.reachable(now)),
                 natives: self.natives(),
                 found_natives: self.link.found(now),
                 native_option: self.native_option(),

@@ -287,6 +287,11 @@ impl Streams {
         }
     }
 
+    /// The connection on which the request came, while it is not answered.
+    pub(crate) fn connection_of(&self, id: RequestId) -> Option<ConnectionId> {
+        Some(self.asked_on.get(&id)?.1)
+    }
+
     /// Pings the peer once. The probe ends in [`Event::Probed`].
     pub(crate) fn probe(&mut self, peer: PeerId, addrs: Vec<Multiaddr>) {
         self.reach(peer, addrs, Command::Probe);

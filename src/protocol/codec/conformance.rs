@@ -139,7 +139,21 @@ fn map(entries: &[Entry]) -> Vec<u8> {
 
 /// Values of every type, and at every bound that a field has.
 fn samples() -> Vec<Vec<u8>> {
-    let numbers = [0, 1, 2, 3, 4, 255, 256, 3_600_000, 3_600_001, u64::MAX].map(uint);
+    let numbers = [
+        0,
+        1,
+        2,
+        3,
+        4,
+        255,
+        256,
+        65_535,
+        65_536,
+        3_600_000,
+        3_600_001,
+        u64::MAX,
+    ]
+    .map(uint);
     let byte_strings = [0, 3, 37, 38, 39, 1024, 1025].map(bytes);
     let texts = [0, 1, 15, 16, 17, 63, 64, 128, 129].map(text);
     let others = [
@@ -287,6 +301,11 @@ fn full_messages() -> Vec<(&'static str, Vec<Entry>)> {
                 (5, list(2, &uint(7))),
                 (6, list(1, &uint(7))),
             ],
+        ),
+        ("request", vec![(0, uint(5)), (1, uint(4820))]),
+        (
+            "response",
+            vec![(0, uint(5)), (1, uint(2)), (2, text(9)), (3, bytes(9))],
         ),
         ("response", vec![(0, uint(255)), (1, text(9))]),
         ("watch", vec![(1, text(4)), (2, text(4)), (3, tags(2))]),

@@ -3,6 +3,7 @@
 //! Invariants: a request has at most [`MAX_FRAME`](super::frame::MAX_FRAME) bytes, a response at
 //! most [`MAX_RESPONSE`]; records in a response are opaque here, and `record` opens them.
 
+mod dial_back;
 mod found;
 
 use core::time::Duration;
@@ -10,6 +11,7 @@ use core::time::Duration;
 use heapless::Vec;
 use minicbor::{CborLen, Encode, bytes::ByteSlice};
 
+use dial_back::{decode_dial_back, decode_dialed_back, encode_dial_back, encode_dialed_back};
 use found::{decode_found, found};
 
 use super::{
@@ -22,7 +24,7 @@ use super::{
 use crate::protocol::{
     Count, Cursor, Entries, EntriesPage, Filter, IndexersAnswer, IndexersPage, MAX_LIST,
     MAX_NAME_LEN, MAX_REASON_LEN, Name, Offers, PeerId, Reach, Reason, Selection, Tally, Want,
-    machine::MAX_MOVED,
+    dial_back::DialedBack, machine::MAX_MOVED,
 };
 
 /// A directory request.
@@ -64,6 +66,11 @@ pub enum Request {
         from: Cursor,
         /// Whether nodes that left or were lost are listed too.
         gone: bool,
+    },
+    /// A request to connect to this port at the address that the request comes from.
+    DialBack {
+        /// The port, from 1 on.
+        port: u16,
     },
 }
 
@@ -125,6 +132,8 @@ pub enum Response<'a> {
     },
     /// The answer to [`Request::List`].
     Entries(EntriesPage<'a>),
+    /// The answer to [`Request::DialBack`].
+    DialedBack(DialedBack),
     /// An error, as a text for the operator.
     Error(Reason),
 }
@@ -185,6 +194,7 @@ pub fn encode_request<'b>(request: &Request, buffer: &'b mut [u8]) -> Result<&'b
             let (from, gone) = (*from, *gone);
             encode_list(Selection { filter, from, gone }, buffer)
         }
+        Request::DialBack { port } => encode_dial_back(*port, buffer),
     }
 }
 
@@ -221,6 +231,7 @@ pub fn decode_request(bytes: &[u8]) -> Result<Request, DecodeError> {
             Ok(Request::FindPeer { peer, reach })
         }
         3 => decode_list_request(bytes),
+        5 => decode_dial_back(bytes),
         code => Err(DecodeError::UnknownCode {
             field: "request",
             code,
@@ -287,6 +298,7 @@ pub fn encode_response<'b>(
             write(&message(kept, *more || count < records.len(), ages), buffer)
         }
         Response::Entries(page) => encode_entries(page, buffer),
+        Response::DialedBack(answer) => encode_dialed_back(answer, buffer),
         Response::Error(reason) => write(&lookup(255, reason.as_str(), Reach::Network), buffer),
     }
 }
@@ -319,6 +331,7 @@ pub fn decode_response<'a: 'r, 'r>(
         }
         1 => decode_found(bytes),
         3 => decode_entries(bytes, &mut room.entries).map(Response::Entries),
+        5 => decode_dialed_back(bytes).map(Response::DialedBack),
         255 => value_at_1("response", bytes, |r| r.text("error", usize::MAX).map(cut))
             .map(Response::Error),
         code => Err(DecodeError::UnknownCode {

@@ -24,6 +24,7 @@ use crate::protocol::{
     AckBuf, AckCode, Addr, Count, Cursor, EntriesPage, Entry, Filter, IndexersAnswer, IndexersPage,
     Load, MAX_ENVELOPE_LEN, Name, Offer, OutBeat, PeerId, PeerList, Presence, Publisher, Reach,
     Reason, Role, Subject, Tally, Want,
+    dial_back::{DialedBack, Finding},
 };
 
 /// The bytes that an encoder writes.
@@ -195,6 +196,7 @@ pub(super) fn any_request() -> impl Strategy<Value = Request> {
         (any_peer(), any_reach()).prop_map(|(peer, reach)| Request::FindPeer { peer, reach }),
         (any_filter(), any_cursor(), any::<bool>())
             .prop_map(|(filter, from, gone)| Request::List { filter, from, gone }),
+        (1..=u16::MAX).prop_map(|port| Request::DialBack { port }),
     ]
 }
 
@@ -276,6 +278,13 @@ pub(super) fn any_response() -> impl Strategy<Value = Response<'static>> {
         (vec(any_entry(), 0..=32), option::of(any_peer())).prop_map(|(entries, next)| {
             let entries = entries.leak();
             Response::Entries(EntriesPage { entries, next })
+        }),
+        (0..3u64, "[ -~]{0,128}", vec(any::<u8>(), 0..=64)).prop_map(|(finding, reason, addr)| {
+            Response::DialedBack(DialedBack {
+                finding: Finding::of(finding).unwrap(),
+                reason: Reason::try_from(reason.as_str()).unwrap(),
+                addr: addr.into_iter().collect(),
+            })
         }),
         "[ -~]{0,128}".prop_map(|text| Response::Error(Reason::try_from(text.as_str()).unwrap())),
     ]

@@ -18,6 +18,7 @@ use crate::protocol::{
         listing::{MAX_PAGE_BYTES, entry_length},
         record::{Kind, Verifier},
     },
+    dial_back::Refusal,
     directory::Claimants,
 };
 
@@ -92,6 +93,10 @@ impl<const F: usize, const L: usize, const P: usize, const D: usize> Lookups<F, 
                 );
                 return Served::Now(Response::Entries(EntriesPage { entries, next }));
             }
+            Request::DialBack { .. } => {
+                // A host that can dial does not give it to this function.
+                return Served::Now(Response::DialedBack(Refusal::Never.into()));
+            }
         };
         match self.begin_for_peer(now, question.clone(), reach, machine) {
             Begun::Lookup(lookup) => Served::Lookup(lookup),
@@ -156,7 +161,7 @@ impl<const F: usize, const L: usize, const P: usize, const D: usize> Lookups<F, 
                     next: page.next,
                 }
             }
-            Some(Response::Error(_)) => Answer::Error,
+            Some(Response::Error(_) | Response::DialedBack(_)) => Answer::Error,
             None => Answer::Failed,
         };
         self.answered(now, query, answer);

@@ -20,11 +20,12 @@ use libp2p::core::muxing::{StreamMuxerBox, StreamMuxerExt as _, SubstreamBox};
 use libp2p::core::upgrade::{InboundConnectionUpgrade as _, OutboundConnectionUpgrade as _};
 use libp2p::identity::Keypair;
 use libp2p::{PeerId, noise, yamux};
-use oc_discovery::protocol::codec::frame::MAX_FRAME;
+use oc_discovery::protocol::codec::directory::{Response, encode_response};
+use oc_discovery::protocol::codec::frame::{MAX_FRAME, MAX_RESPONSE};
 use oc_discovery::protocol::codec::heartbeat::{decode_ack, decode_beat, encode_ack, encode_beat};
 use oc_discovery::protocol::codec::record::Kind;
 use oc_discovery::protocol::signing::record_ttl;
-use oc_discovery::protocol::{Ack, AckCode, Load, OutBeat, Publisher, Role};
+use oc_discovery::protocol::{Ack, AckCode, Load, OutBeat, Publisher, Reason, Role};
 use smol::channel::{Receiver, Sender, bounded};
 use smol::{Async, LocalExecutor, block_on};
 
@@ -37,11 +38,14 @@ pub(crate) enum Lie {
     Silent,
     /// It answers that it is full.
     Full,
+    /// It grants each lease, and answers each request that it does not know it.
+    Old,
 }
 
 const NOISE: &str = "/noise";
 const YAMUX: &str = "/yamux/1.0.0";
 const HEARTBEAT: &str = "/oc/heartbeat/1.0.0";
+const DIRECTORY: &str = "/oc/directory/1.0.0";
 const PING: &str = "/ipfs/ping/1.0.0";
 /// The first line of every negotiation (multistream-select).
 const MULTISTREAM: &str = "/multistream/1.0.0";
@@ -75,6 +79,59 @@ impl Liars {
             thread: Some(thread),
         }
     }
+}
+
+impl Liars {
+    /// A native that grants each lease and knows no request, and its address.
+    pub(crate) fn old_native() -> (Liars, String) {
+        let key = Keypair::generate_ed25519();
+        let id = key.public().to_peer_id();
+        let listener = Async::<TcpListener>::bind(([127, 0, 0, 1], 0)).unwrap();
+        let port = listener.get_ref().local_addr().unwrap().port();
+        let (end, ended) = bounded::<()>(1);
+        let thread = thread::spawn(move || {
+            let executor = Rc::new(LocalExecutor::new());
+            let liar = Liar {
+                executor: Rc::clone(&executor),
+                key,
+                lie: Lie::Old,
+            };
+            liar.listen(listener);
+            block_on(executor.run(async { _ = ended.recv().await }));
+        });
+        let liars = Liars {
+            ids: vec![id],
+            end,
+            thread: Some(thread),
+        };
+        (liars, format!("/ip4/127.0.0.1/tcp/{port}/p2p/{id}"))
+    }
+}
+
+/// Sends these directory requests to a peer, one after another over one connection of the key, and
+/// returns its responses.
+pub(crate) fn ask(
+    to: SocketAddr,
+    key: &Keypair,
+    requests: Vec<Vec<u8>>,
+) -> io::Result<Vec<Vec<u8>>> {
+    let executor = Rc::new(LocalExecutor::new());
+    let liar = Liar {
+        executor: Rc::clone(&executor),
+        key: key.clone(),
+        lie: Lie::Silent,
+    };
+    block_on(executor.run(async move {
+        let connection = liar.connect(to).await?;
+        let mut responses = Vec::new();
+        for body in requests {
+            let mut stream = connection.open().await?;
+            request(&mut stream, DIRECTORY).await?;
+            write_frame(&mut stream, &body).await?;
+            responses.push(read_frame(&mut stream, MAX_RESPONSE).await?);
+        }
+        Ok(responses)
+    }))
 }
 
 impl Drop for Liars {
@@ -121,15 +178,7 @@ impl Liar {
         let port = listener.get_ref().local_addr()?.port();
         let record = self.record(port, lease);
         self.clone().listen(listener);
-        let mut socket = Async::<TcpStream>::connect(native).await?;
-        request(&mut socket, NOISE).await?;
-        let noise = noise::Config::new(&self.key).map_err(io::Error::other)?;
-        let secure = noise.upgrade_outbound(socket, NOISE).await;
-        let (_, mut secure) = secure.map_err(io::Error::other)?;
-        request(&mut secure, YAMUX).await?;
-        let muxer = yamux::Config::default().upgrade_outbound(secure, YAMUX);
-        let connection = Connection::new(muxer.await?);
-        self.serve(&connection);
+        let connection = self.connect(native).await?;
         let mut stream = connection.open().await?;
         request(&mut stream, HEARTBEAT).await?;
         let beat = OutBeat {
@@ -153,6 +202,20 @@ impl Liar {
             })
             .detach();
         Ok(())
+    }
+
+    /// Connects to a peer, and serves the connection.
+    async fn connect(&self, to: SocketAddr) -> io::Result<Connection> {
+        let mut socket = Async::<TcpStream>::connect(to).await?;
+        request(&mut socket, NOISE).await?;
+        let noise = noise::Config::new(&self.key).map_err(io::Error::other)?;
+        let secure = noise.upgrade_outbound(socket, NOISE).await;
+        let (_, mut secure) = secure.map_err(io::Error::other)?;
+        request(&mut secure, YAMUX).await?;
+        let muxer = yamux::Config::default().upgrade_outbound(secure, YAMUX);
+        let connection = Connection::new(muxer.await?);
+        self.serve(&connection);
+        Ok(connection)
     }
 
     fn record(&self, port: u16, lease: Duration) -> Vec<u8> {
@@ -202,7 +265,18 @@ impl Liar {
 
     /// Serves a stream that a peer opened.
     async fn answer(self, mut stream: SubstreamBox) -> io::Result<()> {
-        if agree(&mut stream, &[HEARTBEAT, PING]).await? == PING {
+        let spoken = match self.lie {
+            Lie::Old => &[HEARTBEAT, PING, DIRECTORY][..],
+            Lie::Silent | Lie::Full => &[HEARTBEAT, PING],
+        };
+        let protocol = agree(&mut stream, spoken).await?;
+        if protocol == DIRECTORY {
+            read_frame(&mut stream, MAX_FRAME).await?;
+            let error = Reason::try_from("request: unknown code 5").unwrap_or_default();
+            let error = encoded(|buffer| encode_response(&Response::Error(error), buffer));
+            return write_frame(&mut stream, &error).await;
+        }
+        if protocol == PING {
             let mut ping = [0; 32];
             loop {
                 stream.read_exact(&mut ping).await?;
@@ -212,12 +286,14 @@ impl Liar {
         }
         loop {
             let beat = read_frame(&mut stream, MAX_FRAME).await?;
-            if let Lie::Full = self.lie {
-                let sequence = decode_beat(&beat).map_err(io::Error::other)?.sequence;
-                let full = Ack::full("come back later");
-                let ack = encoded(|buffer| encode_ack(sequence, &full, None, buffer));
-                write_frame(&mut stream, &ack).await?;
-            }
+            let answer = match self.lie {
+                Lie::Silent => continue,
+                Lie::Full => Ack::full("come back later"),
+                Lie::Old => Ack::accepted(Duration::from_secs(3)),
+            };
+            let sequence = decode_beat(&beat).map_err(io::Error::other)?.sequence;
+            let ack = encoded(|buffer| encode_ack(sequence, &answer, None, buffer));
+            write_frame(&mut stream, &ack).await?;
         }
     }
 }

@@ -104,6 +104,7 @@ fn blank(process: &str, role: Role) -> Status {
         resident_bytes: None,
         cpu_ms: 0,
         key: None,
+        reachable: None,
         native_option: None,
     }
 }

@@ -3,7 +3,7 @@ use std::vec::Vec;
 use proptest::prelude::*;
 
 use super::*;
-use crate::protocol::{MAX_ENVELOPE_LEN, codec::fixtures::*};
+use crate::protocol::{Addr, MAX_ENVELOPE_LEN, codec::fixtures::*, dial_back::Finding};
 
 fn encode_request(request: &Request) -> Vec<u8> {
     encoded(|buffer| super::encode_request(request, buffer))
@@ -271,4 +271,65 @@ proptest! {
         mutations(&request, |bytes| drop(decode_request(bytes)));
         mutations(&response, |bytes| drop(decode_response(bytes)));
     }
+}
+
+#[test]
+fn request_to_dial_back_and_its_answer_have_the_bytes_of_the_protocol() {
+    let request = Request::DialBack { port: 4820 };
+    let bytes = [0xa2, 0, 5, 1, 0x19, 0x12, 0xd4];
+    assert_eq!(encode_request(&request), bytes);
+    assert_eq!(decode_request(&bytes), Ok(request));
+    let answer = |finding, reason: &str, addr: &[u8]| {
+        Response::DialedBack(DialedBack {
+            finding,
+            reason: Reason::try_from(reason).unwrap(),
+            addr: Addr::from_slice(addr).unwrap(),
+        })
+    };
+    let reached = answer(Finding::Reached, "", &[4, 127, 0, 0, 1]);
+    let bytes = [0xa3, 0, 5, 1, 0, 3, 0x45, 4, 127, 0, 0, 1];
+    assert_eq!(encode_response(&reached), bytes);
+    assert_eq!(decode_response(&bytes), Ok(reached));
+    let cannot = answer(Finding::Cannot, "busy", &[]);
+    let bytes = [0xa3, 0, 5, 1, 2, 2, 0x64, b'b', b'u', b's', b'y'];
+    assert_eq!(encode_response(&cannot), bytes);
+    assert_eq!(decode_response(&bytes), Ok(cannot));
+}
+
+#[test]
+fn request_to_dial_back_has_a_port_from_1_to_65535() {
+    let bound = DecodeError::OutOfBounds {
+        field: "port to dial",
+        bound: "1 to 65535",
+    };
+    let with = |port: &[u8]| decode_request(&[&[0xa2, 0, 5, 1], port].concat());
+    assert_eq!(with(&[0]), Err(bound.clone()));
+    assert_eq!(with(&[1]), Ok(Request::DialBack { port: 1 }));
+    assert_eq!(
+        with(&[0x19, 0xff, 0xff]),
+        Ok(Request::DialBack { port: 65535 })
+    );
+    assert_eq!(with(&[0x1a, 0, 1, 0, 0]), Err(bound));
+    let field = "request";
+    assert_eq!(
+        decode_request(&[0xa1, 0, 5]),
+        Err(DecodeError::Missing { field, key: 1 })
+    );
+}
+
+#[test]
+fn answer_to_dial_back_has_a_known_finding_and_a_bounded_address() {
+    let (field, code) = ("finding", 3);
+    let unknown = DecodeError::UnknownCode { field, code };
+    assert_eq!(decode_response(&[0xa2, 0, 5, 1, 3]), Err(unknown));
+    let long = [&[0xa3, 0, 5, 1, 1, 3, 0x58, 65][..], &[0; 65]].concat();
+    assert!(matches!(
+        decode_response(&long),
+        Err(DecodeError::TooLong { limit: 64, .. })
+    ));
+    let reason = [&[0xa3, 0, 5, 1, 1, 2, 0x78, 200][..], &[b'a'; 200]].concat();
+    let Ok(Response::DialedBack(answer)) = decode_response(&reason) else {
+        panic!("a long reason is cut");
+    };
+    assert_eq!(answer.reason.len(), MAX_REASON_LEN);
 }

@@ -1,0 +1,369 @@
+//! Whether others reach this process: it asks servers to dial it back, and dials back peers that
+//! ask. Which, and when, is decided by [`crate::protocol::dial_back`].
+//!
+//! Invariants: at most one request of ours waits; the operator's `doctor` waits [`DOCTOR_LIMIT`] at
+//! most for its answer, and at most [`MAX_DOCTORS`] of them do.
+
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+#[cfg(feature = "program")]
+use std::time::Duration;
+
+#[cfg(feature = "program")]
+use super::request::{CallAnswer, Reply};
+use super::{
+    driver::Driver,
+    lookup::Requester,
+    nodes::millis,
+    problems::Mistake,
+    report::{host_and_port, text},
+    status::{Reachable, ReachableState, Severity},
+};
+use crate::{
+    net::{DialEnd, Failure, OwnRequestId, convert},
+    protocol::{
+        Addr, Addrs, Endpoint, Families, Instant, LiveIndexer, PeerId, Reason, Report, RequestId,
+        Role,
+        codec::directory::{Request, Response},
+        dial_back::{Answer, Client, DialedBack, Finding, Heard, Server},
+    },
+};
+
+/// How long `doctor` waits for an answer.
+#[cfg(feature = "program")]
+const DOCTOR_LIMIT: Duration = Duration::from_secs(6);
+/// How many may wait.
+#[cfg(feature = "program")]
+const MAX_DOCTORS: usize = 4;
+
+/// Both sides of it.
+pub(super) struct DialBack {
+    server: Server,
+    client: Client,
+    /// Our request that waits for its answer.
+    request: Option<OwnRequestId>,
+    /// What the addresses were that it asks about.
+    addrs: u64,
+    #[cfg(feature = "program")]
+    doctors: Vec<(Reply, Instant)>,
+}
+
+impl DialBack {
+    /// Nothing is asked yet.
+    pub(super) fn new(now: Instant, role: Role, seed: u64) -> Self {
+        Self {
+            server: Server::default(),
+            client: Client::new(now, role, seed),
+            request: None,
+            addrs: 0,
+            #[cfg(feature = "program")]
+            doctors: Vec::new(),
+        }
+    }
+
+    /// When [`Driver::ask_back_if_due`] has work without an event.
+    pub(super) fn timeout(&self) -> Instant {
+        let due = self.client.timeout();
+        #[cfg(feature = "program")]
+        let due = self.doctors.iter().fold(due, |due, (_, end)| due.min(*end));
+        due
+    }
+}
+
+/// The server's side.
+impl Driver<'_> {
+    /// A peer asks to be dialled back.
+    pub(super) fn dial_back(&mut self, now: Instant, from: &PeerId, id: RequestId, port: u16) {
+        let asked = self.env.net.asks_back(*from, id, port);
+        let means = self.env.net.means();
+        match self.dial_back.server.admit(now, &asked, means) {
+            Ok(at) => self.env.net.dial_back(*from, at, id),
+            Err(refusal) => {
+                let answer = Response::DialedBack(refusal.into());
+                self.env.net.respond(id, &answer);
+            }
+        }
+    }
+
+    /// A dial has ended.
+    pub(super) fn on_dial_end(&mut self, end: &DialEnd) {
+        self.dial_back.server.ended();
+        let answer = DialedBack {
+            finding: match &end.why {
+                None => Finding::Reached,
+                Some(_) => Finding::Not,
+            },
+            reason: cut(end.why.as_deref().unwrap_or_default()),
+            addr: convert::to_addr(&end.addr).unwrap_or_default(),
+        };
+        self.env.net.respond(end.id, &Response::DialedBack(answer));
+    }
+}
+
+/// The client's side.
+impl Driver<'_> {
+    /// The addresses announced may have changed.
+    pub(super) fn look_at_addresses(&mut self, now: Instant) {
+        // Their order says only which of them are better known.
+        let hash = |addr| {
+            let mut hasher = DefaultHasher::new();
+            addr_hash(addr, &mut hasher)
+        };
+        let all = self.env.net.record_addrs().iter();
+        let all = all.fold(0, |all, addr| all ^ hash(addr));
+        let all = all ^ u64::from(self.port_to_dial().unwrap_or_default());
+        if std::mem::replace(&mut self.dial_back.addrs, all) != all {
+            self.dial_back.request = None;
+            self.dial_back.client.changed(now);
+        }
+    }
+
+    /// Asks the next server, if it is time for that.
+    pub(super) fn ask_back_if_due(&mut self, now: Instant) {
+        if now >= self.dial_back.client.timeout() {
+            self.ask_back(now);
+        }
+        #[cfg(feature = "program")]
+        self.answer_doctors(now);
+    }
+
+    fn ask_back(&mut self, now: Instant) {
+        self.look_at_addresses(now);
+        let port = self.port_to_dial();
+        let servers = match port {
+            Some(_) if !self.env.endpoint.is_ending() => self.servers_that_dial(now),
+            _ => Vec::new(),
+        };
+        let next = self.dial_back.client.poll(now, &servers);
+        let Some((server, port)) = next.zip(port) else {
+            return;
+        };
+        let Some(id) = self.lookups.name_if_there_is_room(Requester::DialBack) else {
+            return self.hear(
+                now,
+                Heard::Cannot,
+                "too many requests wait here",
+                Addr::new(),
+            );
+        };
+        self.dial_back.request = Some(id);
+        let addrs = self.env.machine().addrs_of(&server).cloned();
+        let addrs = addrs.unwrap_or_else(Addrs::new);
+        self.env
+            .net
+            .request(server, &addrs, id, &Request::DialBack { port });
+    }
+
+    /// The port at which this process says that it is reached: that of its best address.
+    fn port_to_dial(&self) -> Option<u16> {
+        let mut all = self.env.net.record_addrs().iter();
+        let port = all.next().map(|addr| Endpoint::of(addr.as_ref()).port);
+        port.filter(|port| *port > 0)
+    }
+
+    /// The servers to ask, natives first: they are on other networks most likely. None before there
+    /// is a lease: there is no way out yet.
+    fn servers_that_dial(&self, now: Instant) -> Vec<PeerId> {
+        let machine = self.env.machine();
+        let (mut natives, mut indexers, mut is_in) = (Vec::new(), Vec::new(), false);
+        machine.servers(now, &mut |server| {
+            is_in |= server.is_held;
+            match server.role {
+                Role::Native => natives.push(server.peer),
+                _ if server.is_held => indexers.push(server.peer),
+                _ => {}
+            }
+        });
+        // Not all begin at the same one.
+        let begin = self.env.own.as_bytes().last().copied().unwrap_or_default();
+        let begin = usize::from(begin) % natives.len().max(1);
+        natives.rotate_left(begin);
+        let mut served = Served(natives);
+        if machine.role() == Role::Native {
+            machine.report(now, &mut served);
+        } else if !is_in {
+            return Vec::new();
+        }
+        let Served(mut servers) = served;
+        servers.append(&mut indexers);
+        servers.retain(|server| *server != self.env.own);
+        servers
+    }
+
+    /// A server has answered a request of ours, if it is this one.
+    pub(super) fn note_dialed_back(
+        &mut self,
+        now: Instant,
+        id: OwnRequestId,
+        response: &Result<Response<'_>, Failure>,
+    ) {
+        if self.dial_back.request != Some(id) {
+            return;
+        }
+        self.dial_back.request = None;
+        match response {
+            Ok(Response::DialedBack(answer)) => {
+                let heard = match answer.finding {
+                    Finding::Reached => Heard::Reached,
+                    Finding::Not if self.announces_the_family_of(&answer.addr) => Heard::Not,
+                    Finding::Not => {
+                        let why =
+                            "no address is announced of the family in which it sees this process";
+                        return self.hear(now, Heard::Cannot, why, Addr::new());
+                    }
+                    Finding::Cannot => Heard::Cannot,
+                };
+                self.hear(now, heard, &answer.reason, answer.addr.clone());
+            }
+            Ok(_) => {
+                let why = "it does not dial back: an earlier version";
+                self.hear(now, Heard::Unsupported, why, Addr::new());
+            }
+            Err(why) => {
+                let why = why.sentence("does not answer");
+                self.hear(now, Heard::Cannot, &format!("it {why}"), Addr::new());
+            }
+        }
+    }
+
+    fn announces_the_family_of(&self, dialled: &Addr) -> bool {
+        let dialled = Families::of(dialled);
+        let mut all = self.env.net.record_addrs().iter();
+        all.any(|addr| Families::of(addr.as_ref()).meets(dialled))
+    }
+
+    fn hear(&mut self, now: Instant, heard: Heard, reason: &str, addr: Addr) {
+        let is_news = self.dial_back.client.heard(now, heard, cut(reason), addr);
+        let reached = self.reachable(now);
+        match reached.state {
+            ReachableState::Unknown => log::debug!("reachable from outside: {reason}"),
+            // Its problem has a line of its own.
+            ReachableState::No if self.env.machine().role() != Role::Node => {}
+            state if is_news => {
+                let called = self.dial_back.client.answer();
+                let called = called.map(|answer| self.env.server(&answer.by));
+                let called = called.unwrap_or_default();
+                let at = reached.addr.unwrap_or_default();
+                let why = reached
+                    .reason
+                    .map(|why| format!(": {}", why.escape_debug()));
+                let (state, why) = (state.word(), why.unwrap_or_default());
+                log::info!("reachable from outside: {state} ({called} has dialled {at}{why})");
+            }
+            _ => {}
+        }
+        self.look_for_mistakes(now);
+    }
+
+    /// What is known, for `status`.
+    pub(super) fn reachable(&self, now: Instant) -> Reachable {
+        let client = &self.dial_back.client;
+        let shown = |reason: &Reason| Some(reason.as_str().to_owned());
+        match (client.answer(), client.silent()) {
+            (Some(answer), _) => Reachable {
+                state: match answer.is_reached {
+                    true => ReachableState::Yes,
+                    false => ReachableState::No,
+                },
+                addr: place(answer),
+                by: Some(text(&answer.by)),
+                reason: shown(&answer.reason).filter(|_| !answer.is_reached),
+                age_ms: Some(millis(now - answer.at)),
+            },
+            (None, Some((by, reason))) => Reachable {
+                state: ReachableState::Unknown,
+                addr: None,
+                by: Some(text(by)),
+                reason: shown(reason),
+                age_ms: None,
+            },
+            (None, None) => Reachable {
+                state: ReachableState::Unknown,
+                addr: None,
+                by: None,
+                reason: Some("no server has been asked yet".to_owned()),
+                age_ms: None,
+            },
+        }
+    }
+
+    /// What is wrong with it. A node is found and used without being reached itself.
+    pub(super) fn unreachable(&self) -> Option<Mistake> {
+        let role = self.env.machine().role();
+        // It does not come and go while the addresses change.
+        let answer = self.dial_back.client.last_answer()?;
+        if answer.is_reached || role == Role::Node {
+            return None;
+        }
+        let at = place(answer).unwrap_or_default();
+        let (by, why) = (self.env.server(&answer.by), answer.reason.escape_debug());
+        let port = Endpoint::of(&answer.addr).port;
+        Some(Mistake {
+            code: "unreachable",
+            severity: Severity::Warning,
+            about: String::new(),
+            what: format!("others cannot reach this {role}: {by} has dialled {at}: {why}"),
+            hint: format!(
+                "open TCP port {port} in the firewall and forward it to this host, or give the address at which others \
+                 reach it with --announce /ip4/ADDRESS/tcp/PORT; `oc-discovery doctor` asks anew"
+            ),
+        })
+    }
+}
+
+/// What waits for the answer.
+#[cfg(feature = "program")]
+impl Driver<'_> {
+    /// The operator's `doctor`: it is answered when a server has said whether it reaches this
+    /// process, or soon.
+    pub(super) fn doctor(&mut self, now: Instant, reply: Reply) {
+        let may_wait = self.dial_back.doctors.len() < MAX_DOCTORS;
+        if may_wait && self.dial_back.client.want(now) {
+            self.dial_back.doctors.push((reply, now + DOCTOR_LIMIT));
+        } else {
+            self.tell_doctor(now, reply);
+        }
+    }
+
+    fn answer_doctors(&mut self, now: Instant) {
+        let client = &self.dial_back.client;
+        let is_over = !client.is_asking() && now < client.timeout();
+        let waiting = &mut self.dial_back.doctors;
+        let done = waiting.extract_if(.., |(_, end)| is_over || now >= *end);
+        for (reply, _) in done.collect::<Vec<_>>() {
+            self.tell_doctor(now, reply);
+        }
+    }
+
+    fn tell_doctor(&mut self, now: Instant, reply: Reply) {
+        self.look_for_mistakes(now);
+        let status = self.status();
+        reply.answer(CallAnswer::Status(Box::new(status)));
+    }
+}
+
+/// Servers, to which those are added that hold a lease here.
+struct Served(Vec<PeerId>);
+
+impl Report for Served {
+    fn live_indexer(&mut self, entry: &LiveIndexer) {
+        self.0.push(entry.peer);
+    }
+}
+
+fn addr_hash(addr: &libp2p::Multiaddr, hasher: &mut DefaultHasher) -> u64 {
+    addr.hash(hasher);
+    hasher.finish()
+}
+
+/// The address that was dialled as `HOST:PORT`.
+fn place(answer: &Answer) -> Option<String> {
+    let addr = convert::to_multiaddr(&answer.addr).ok()?;
+    Some(host_and_port(&addr))
+}
+
+/// As much of the text as a reason holds.
+fn cut(text: &str) -> Reason {
+    let mut reason = Reason::new();
+    text.chars().all(|letter| reason.push(letter).is_ok());
+    reason
+}

@@ -1,0 +1,66 @@
+//! Whether others reach a process, as `status` has it.
+
+use miniserde::{Deserialize, Serialize};
+
+/// What a server has found that was asked to connect to this process.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Reachable {
+    /// Whether it could.
+    pub state: ReachableState,
+    /// The address that it dialled, as `HOST:PORT`: that at which it sees this process, with the
+    /// port of the best address announced. It says nothing of other addresses. `None` if it has not
+    /// dialled.
+    pub addr: Option<String>,
+    /// The peer id of the server, in base58; `None` if none was asked.
+    pub by: Option<String>,
+    /// Why it could not, or why that is not known, for people.
+    pub reason: Option<String>,
+    /// Time since it said so, ms.
+    pub age_ms: Option<u64>,
+}
+
+/// Whether a server could connect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum ReachableState {
+    /// It could.
+    #[serde(rename = "yes")]
+    Yes,
+    /// It could not.
+    #[serde(rename = "no")]
+    No,
+    /// No server could tell since the addresses are what they are.
+    #[serde(rename = "unknown")]
+    Unknown,
+}
+
+impl Reachable {
+    /// One line for people, to be said after "reachable"; `servers` are those of the process.
+    #[cfg(feature = "program")]
+    pub(crate) fn sentence(&self, servers: &[super::Server]) -> String {
+        let by = self.by.as_ref().map(|by| {
+            let server = servers.iter().find(|server| server.peer_id == *by);
+            let role = server.map_or("server", |server| server.role.name());
+            format!("{role} {}", super::short_id(by))
+        });
+        let age = self
+            .age_ms
+            .map(|age| format!("{} ago", super::text::Coarse(age)));
+        let parts = [self.reason.clone(), by, age, self.addr.clone()];
+        let parts: Vec<String> = parts.into_iter().flatten().collect();
+        let (state, parts) = (self.state.word(), parts.join(", "));
+        format!("from outside: {state} ({parts})")
+    }
+}
+
+impl ReachableState {
+    /// The word for people.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Yes => "yes",
+            Self::No => "no",
+            Self::Unknown => "unknown",
+        }
+    }
+}
