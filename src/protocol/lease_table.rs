@@ -131,8 +131,9 @@ impl<const S: usize> LeaseTable<S> {
                 stream: record.stream,
                 host: record.source?.host,
             };
-            let is_other = record.connected && record.stream < stream && holder.host != source.host;
-            is_other.then_some(holder)
+            let is_other = record.stream < stream && holder.host != source.host;
+            let counts = record.connected || self.rivals.refuses(peer, source.host);
+            (is_other && counts).then_some(holder)
         });
         let Some(holder) = holder else {
             return FirstBeat::Now;

@@ -14,8 +14,10 @@
 //! ```
 //!
 //! So a host that moves between two networks and back is never refused, because its earlier
-//! connection does not answer; and while the same two devices meet, the one that holds the stream
-//! is not replaced any more. A refused device rests for a minute before it comes again.
+//! connection does not answer; and once two devices have met, the host that was refused gets
+//! nothing before the lease of the one that was kept is over, even if that one is silent: its
+//! connection may be bad, or this server was stopped for a while and the copy came back first. A
+//! refused device rests for a minute before it comes again.
 //!
 //! Invariants:
 //! - A device that always comes from one host is never delayed and never refused, however often it
@@ -24,8 +26,7 @@
 //! - A first beat waits for 2 s at most, and one for each identity. Its stream is answered, or
 //!   closed.
 //! - A contested identity is logged once, and its end once. It ends after ten minutes without the
-//!   other device; when the other device has the lease, because the one that was kept did not
-//!   answer or its stream has ended; when the lease is over; or when it is evicted for others.
+//!   other device; when the lease is over; or when it is evicted for others.
 //! - If there are too many identities, one of those from the prefix and host with the most is
 //!   evicted, so that an attacker that makes many identities on a few hosts displaces only its own.
 //! - Only streams with a valid beat are counted.
@@ -73,7 +74,7 @@ pub struct Contested {
     pub kept: Host,
     /// The host of the device that was refused.
     pub refused: Host,
-    /// When both devices were last seen.
+    /// When the refused device last came.
     pub at: Instant,
 }
 
@@ -205,9 +206,15 @@ impl Rivals {
         self.judged(peer, stream).map(|opened| opened.source)
     }
 
-    /// A stream of the peer from another host is about to replace the open one of the holder.
-    /// Returns the decision about its first beat, and a stream that no longer waits and must be
-    /// closed.
+    /// Whether a device at this host was refused because another one has its identity, and the
+    /// episode is not over.
+    pub(super) fn refuses(&self, peer: &PeerId, host: Host) -> bool {
+        let mut contested = self.contested();
+        contested.any(|contested| contested.peer == *peer && contested.refused == host)
+    }
+
+    /// A stream of the peer from another host is about to replace the one of the holder. Returns
+    /// the decision about its first beat, and a stream that no longer waits and must be closed.
     pub(super) fn newcomer(
         &mut self,
         now: Instant,
@@ -221,6 +228,19 @@ impl Rivals {
             return (FirstBeat::Now, evicted);
         };
         (rival.last, rival.from) = (now, source.host);
+        if let Some(contested) = rival.verdict.as_mut()
+            && contested.refused == source.host
+        {
+            contested.at = now;
+            let kept = contested.kept;
+            self.judges(Opened {
+                peer: *peer,
+                stream,
+                source,
+                kept: Some(kept),
+            });
+            return (FirstBeat::Now, evicted);
+        }
         rival.replaced.retain(|at| now - *at <= WINDOW);
         let counts = rival.verdict.is_none() && rival.check.is_none();
         if counts && rival.replaced.push(now).is_ok() {
