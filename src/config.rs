@@ -48,7 +48,7 @@ mod values;
 #[cfg(feature = "program")]
 use dirs::data_dir;
 #[cfg(feature = "program")]
-pub(crate) use dirs::{EnvVars, default_data_dirs};
+pub(crate) use dirs::{EnvVars, default_data_dirs, group_socket_dir, service_socket_dirs};
 pub(crate) use error::Error;
 pub(crate) use flags::Flags;
 #[cfg(feature = "program")]

@@ -1,6 +1,7 @@
 //! The directories of a daemon, as the environment gives them.
 
 use std::ffi::OsString;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 
 use super::{Error, Role};
@@ -8,6 +9,9 @@ use super::{Error, Role};
 /// The directory in which services that the system starts keep their data. It has a directory for
 /// each role, which the packages set up.
 const SYSTEM_STATE: &str = "/var/lib/oc-discovery";
+/// The directory in which these services have their control sockets, one for each role, for the
+/// users of their group: these cannot enter the data directories.
+const SYSTEM_RUNTIME: &str = "/run/oc-discovery";
 
 /// Looks up an environment variable. It is a parameter, so that tests need not change the
 /// environment of their own process.
@@ -26,6 +30,21 @@ pub(crate) fn default_data_dirs(env: EnvVars<'_>) -> Vec<PathBuf> {
         .chain(homes)
         .chain(services)
         .collect()
+}
+
+/// The directories in which the services that the packages install have control sockets for the
+/// users of their group.
+pub(crate) fn service_socket_dirs() -> [PathBuf; 3] {
+    Role::ALL.map(|role| PathBuf::from(SYSTEM_RUNTIME).join(role.name()))
+}
+
+/// The directory for a control socket that the group of the process may use: `$RUNTIME_DIRECTORY`
+/// if its mode is 0750, which an administrator has to choose.
+pub(crate) fn group_socket_dir(env: EnvVars<'_>) -> Option<PathBuf> {
+    first_dir(env, "RUNTIME_DIRECTORY").filter(|dir| {
+        let metadata = std::fs::metadata(dir);
+        metadata.is_ok_and(|it| it.permissions().mode() & 0o777 == 0o750)
+    })
 }
 
 pub(super) fn data_dir(
@@ -47,10 +66,14 @@ pub(super) fn data_dir(
     }
 }
 
-/// `$STATE_DIRECTORY` as systemd sets it: absolute paths, separated by colons; the first is that of
-/// this process.
 fn state_directory(env: EnvVars<'_>) -> Option<PathBuf> {
-    let value = env("STATE_DIRECTORY")?;
+    first_dir(env, "STATE_DIRECTORY")
+}
+
+/// A variable as systemd sets it: absolute paths, separated by colons; the first is that of this
+/// process.
+fn first_dir(env: EnvVars<'_>, variable: &str) -> Option<PathBuf> {
+    let value = env(variable)?;
     std::env::split_paths(&value)
         .next()
         .filter(|dir| dir.is_absolute())

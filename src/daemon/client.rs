@@ -47,7 +47,7 @@ const AGAIN: Duration = Duration::from_secs(4);
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// Name of the control socket in the data directory.
-const SOCKET: &str = "control.sock";
+pub(super) const SOCKET: &str = "control.sock";
 /// Longest socket path that is used as it is: `sun_path` has 108 bytes (unix(7)).
 const PATH_MAX: usize = 100;
 
@@ -283,10 +283,11 @@ struct Identity {
 struct Anything {}
 
 /// The data directory of the daemon to ask: the given one, or the only default one on which a
-/// daemon runs.
+/// daemon runs. If there is none, the directory of the only service that this user may ask as a
+/// member of its group.
 ///
 /// # Errors
-/// [`Error::NoneRunning`] or [`Error::Several`].
+/// [`Error::NoneRunning`], [`Error::NotOurs`] or [`Error::Several`].
 pub(crate) fn locate(given: Option<&Path>, env: EnvVars<'_>) -> Result<PathBuf, Error> {
     if let Some(dir) = given {
         return Ok(dir.to_path_buf());
@@ -294,7 +295,25 @@ pub(crate) fn locate(given: Option<&Path>, env: EnvVars<'_>) -> Result<PathBuf, 
     let running = config::default_data_dirs(env)
         .into_iter()
         .filter(|dir| connect(dir, PATIENCE).is_ok());
-    only(running.collect())
+    match only(running.collect()) {
+        Err(Error::NoneRunning) => locate_by_group(&config::service_socket_dirs()),
+        found => found,
+    }
+}
+
+fn locate_by_group(dirs: &[PathBuf]) -> Result<PathBuf, Error> {
+    let (mut reached, mut closed) = (Vec::new(), None);
+    for dir in dirs {
+        match connect(dir, PATIENCE) {
+            Ok(_) => reached.push(dir.clone()),
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => closed = Some(dir),
+            Err(_) => {}
+        }
+    }
+    match (only(reached), closed) {
+        (Err(Error::NoneRunning), Some(dir)) => Err(Error::NotOurs(dir.clone())),
+        (found, _) => found,
+    }
 }
 
 /// The peer id of the running daemon, or else the one in the data directory.

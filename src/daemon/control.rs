@@ -6,7 +6,10 @@
 //! A client writes one line (`status`, `doctor`, `indexers`, `config`, `reload`, `find X` or `drain`), gets one line of JSON, and the
 //! connection is closed. `nodes FILTER`, with a JSON object, is answered in parts: a line for each
 //! until the last. An error is `{"error":"…"}`. The socket has mode 0600, and the system reports
-//! the user at the other end: only the owner of the process and root are answered.
+//! the user at the other end: only the owner of the process and root are answered. A service may
+//! have a directory for its group (`config::group_socket_dir`): then the socket is there, with mode
+//! 0660, and the data directory has a link to it. The system lets in the group alone, and the
+//! process sees no user that is not in its own namespace, so that the mode decides.
 //!
 //! Bounds: there are at most `MAX_CLIENTS` places, fewer with few file descriptors. A client that
 //! waits for the daemon keeps its place until the answer: the loop answers at once, the core
@@ -28,7 +31,7 @@ use std::fs::Permissions;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::linux::net::SocketAddrExt as _;
-use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
+use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _, symlink};
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::rc::{Rc, Weak};
@@ -44,7 +47,7 @@ use smol::{Async, Timer, future};
 
 pub(super) use self::peer::uid_of;
 use self::peer::{closed, has_closed, may_ask};
-use super::client::{socket_name, socket_path};
+use super::client::{SOCKET, socket_name, socket_path};
 use super::drain::DrainCall;
 use super::request::{Call, CallEvent, PartsCall, PendingCall};
 use super::status::Refusal;
@@ -79,8 +82,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub(crate) struct Control {
     events: Receiver<CallEvent>,
-    /// `None`: there is no socket.
-    path: Option<PathBuf>,
+    /// The socket, and the link to it; none of a socket with a name.
+    files: Vec<PathBuf>,
     /// What a long path leads through.
     _through: Option<OwnedFd>,
     #[cfg_attr(
@@ -96,22 +99,26 @@ impl Control {
     ///
     /// # Errors
     /// All others of [`Control::bind`].
-    pub(crate) fn bind_if_possible(dir: &DataDir, places: usize) -> io::Result<Self> {
-        match Self::bind(dir, places) {
+    pub(crate) fn bind_if_possible(
+        dir: &DataDir,
+        group_dir: Option<&Path>,
+        places: usize,
+    ) -> io::Result<Self> {
+        match Self::bind(dir, group_dir, places) {
             Err(error) if takes_nothing(&error) => {
                 let bound = bind_name(dir.path());
                 let listener = bound.inspect_err(|why| {
                     log::warn!("there is no control socket, neither in the data directory ({error}) nor by name ({why})");
                 });
                 let (sender, events) = bounded(MAX_EVENTS);
-                let desk = Desk::new(sender, places);
+                let desk = Desk::new(sender, places, Askers::Owner);
                 let seen = Rc::downgrade(&desk);
                 if let Ok(listener) = listener {
                     spawn(serve(listener, desk));
                 }
                 Ok(Self {
                     events,
-                    path: None,
+                    files: Vec::new(),
                     _through: None,
                     desk: seen,
                 })
@@ -120,25 +127,37 @@ impl Control {
         }
     }
 
-    /// Listens on the socket in `dir`, on this thread's executor, and serves `places` clients at
-    /// once. This process holds the lock of `dir`, so a socket that exists there belongs to a
-    /// process that has ended.
+    /// Listens on the socket in `dir`, or in the directory for the group, on this thread's executor,
+    /// and serves `places` clients at once. This process holds the lock of `dir`, so a socket that
+    /// exists there belongs to a process that has ended.
     ///
     /// # Errors
     /// If there is something other than a socket in its place, or the system refuses.
-    pub(crate) fn bind(dir: &DataDir, places: usize) -> io::Result<Self> {
-        let (path, through) = socket_path(dir.path())?;
+    pub(crate) fn bind(dir: &DataDir, group_dir: Option<&Path>, places: usize) -> io::Result<Self> {
+        let (path, through) = socket_path(group_dir.unwrap_or(dir.path()))?;
         remove_stale(&path)?;
         let listener = Async::<UnixListener>::bind(&path)?;
         let (sender, events) = bounded(MAX_EVENTS);
-        let desk = Desk::new(sender, places);
-        let control = Self {
+        let (mode, askers) = match group_dir {
+            Some(_) => (0o660, Askers::Group),
+            None => (0o600, Askers::Owner),
+        };
+        let desk = Desk::new(sender, places, askers);
+        let mut control = Self {
             events,
-            path: Some(path.clone()),
+            files: vec![path.clone()],
             _through: through,
             desk: Rc::downgrade(&desk),
         };
-        std::fs::set_permissions(&path, Permissions::from_mode(0o600))?;
+        std::fs::set_permissions(&path, Permissions::from_mode(mode))?;
+        if group_dir.is_some() {
+            // Without the link, for example on a read-only file system, commands look for the
+            // directory of the group themselves.
+            let link = dir.path().join(SOCKET);
+            if remove_stale(&link).is_ok() && symlink(&path, &link).is_ok() {
+                control.files.push(link);
+            }
+        }
         spawn(serve(listener, desk));
         Ok(control)
     }
@@ -167,8 +186,8 @@ impl Drop for Control {
         self.events.close();
         while self.events.try_recv().is_ok() {}
         // If it fails, the next process removes it.
-        if let Some(path) = &self.path {
-            let _ = std::fs::remove_file(path);
+        for file in &self.files {
+            let _ = std::fs::remove_file(file);
         }
     }
 }
@@ -178,10 +197,12 @@ fn bind_name(dir: &Path) -> io::Result<Async<UnixListener>> {
     Async::new(UnixListener::bind_addr(&address)?)
 }
 
-/// Removes only a socket, because a user must have put anything else there.
+/// Removes only a socket or a link, because a user must have put anything else there.
 fn remove_stale(path: &Path) -> io::Result<()> {
     match std::fs::symlink_metadata(path) {
-        Ok(metadata) if metadata.file_type().is_socket() => std::fs::remove_file(path),
+        Ok(metadata) if metadata.file_type().is_socket() || metadata.is_symlink() => {
+            std::fs::remove_file(path)
+        }
         Ok(_) => Err(io::Error::new(
             io::ErrorKind::AlreadyExists,
             "a file that is no socket is in the place of the control socket: remove it",
@@ -253,8 +274,18 @@ impl Waited {
     }
 }
 
+/// Which users are answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Askers {
+    /// The user of the process, and root.
+    Owner,
+    /// Those that the mode of the socket and of its directory lets in.
+    Group,
+}
+
 /// What the clients share.
 struct Desk {
+    askers: Askers,
     events: Sender<CallEvent>,
     /// Clients that are served at once.
     capacity: usize,
@@ -273,8 +304,9 @@ struct Desk {
 }
 
 impl Desk {
-    fn new(events: Sender<CallEvent>, capacity: usize) -> Rc<Self> {
+    fn new(events: Sender<CallEvent>, capacity: usize, askers: Askers) -> Rc<Self> {
         Rc::new(Self {
+            askers,
             events,
             capacity,
             silent: Waited::default(),
@@ -321,6 +353,7 @@ impl Desk {
     ) -> Result<Asked, String> {
         let refused_with = |message: &str| Err(json::to_string(&Refusal::new(message)));
         match uid_of(&*stream) {
+            _ if self.askers == Askers::Group => {}
             Ok(peer) if may_ask(peer, geteuid()) => {}
             Ok(_) => {
                 count(&self.refused);

@@ -34,7 +34,7 @@ use super::{
 #[cfg(feature = "dns")]
 use super::{connections::MAX_CONNECTIONS, dns::Dns};
 use crate::{
-    config::{Config, Loaded, NativeAddr, Role},
+    config::{Config, Loaded, NativeAddr, Role, group_socket_dir},
     net::{executor, is_for_this_host},
     protocol::{Instant, codec::service::MAX_SERVICES},
 };
@@ -76,7 +76,8 @@ async fn serve(loaded: Loaded, division: Division) -> Result<(), Error> {
     let mut driver = untouched::keeping(|| Driver::new(&config, peer, psk, division.net, places))?;
     log::info!("{}", beginning(&driver, &config, division.net.connections));
     listen::listen(&mut driver, &config)?;
-    let control = Control::bind_if_possible(&dir, division.control_clients)
+    let group_dir = group_socket_dir(&env);
+    let control = Control::bind_if_possible(&dir, group_dir.as_deref(), division.control_clients)
         .map_err(|error| Error(format!("cannot make the control socket: {error}")))?;
     #[cfg(feature = "dns")]
     let dns = config

@@ -123,7 +123,8 @@ impl fmt::Display for Error {
             }
             Error::NotOurs(dir) => write!(
                 f,
-                "the daemon on {} belongs to another user; ask as that user",
+                "the daemon on {} belongs to another user; ask as that user or as root, or, if it is a \
+                 service of the system, become a member of the group oc-discovery: `usermod -aG oc-discovery USER`",
                 dir.display()
             ),
             Error::Deaf(dir, patience) => write!(

@@ -291,6 +291,19 @@ fn the_only_running_daemon_is_found_and_several_are_listed() {
 }
 
 #[test]
+fn a_service_is_found_by_the_directory_of_its_group() {
+    let state = TestDir::new();
+    let dirs = ["native", "node"].map(|role| state.path().join(role));
+    assert!(matches!(locate_by_group(&dirs), Err(Error::NoneRunning)));
+    std::fs::create_dir(&dirs[1]).unwrap();
+    let _node = listen(&dirs[1]);
+    assert_eq!(locate_by_group(&dirs).unwrap(), dirs[1]);
+    std::fs::create_dir(&dirs[0]).unwrap();
+    let _native = listen(&dirs[0]);
+    assert!(matches!(locate_by_group(&dirs), Err(Error::Several(_))));
+}
+
+#[test]
 fn only_names_and_peer_ids_are_asked_for() {
     let id = "12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp";
     for good in ["cam-3.hall", id] {

@@ -4,6 +4,7 @@ use std::pin::pin;
 use rustix::process::Uid;
 
 use super::*;
+use crate::config::group_socket_dir;
 use crate::daemon::client;
 use crate::daemon::request::{CallAnswer, CallEvent, PendingCall};
 use crate::daemon::testdir::TestDir;
@@ -78,7 +79,7 @@ pub(super) async fn tables(dir: &Path, control: &Control) -> Vec<TableStats> {
 fn each_query_reaches_the_loop_and_its_answer_the_client() {
     let dir = TestDir::new();
     let data = DataDir::open(dir.path()).unwrap();
-    let control = Control::bind(&data, MAX_CLIENTS).unwrap();
+    let control = Control::bind(&data, None, MAX_CLIENTS).unwrap();
     block_on(async {
         for (line, call) in [
             (
@@ -116,7 +117,7 @@ fn each_query_reaches_the_loop_and_its_answer_the_client() {
 fn connection_is_closed_after_the_answer() {
     let dir = TestDir::new();
     let data = DataDir::open(dir.path()).unwrap();
-    let control = Control::bind(&data, MAX_CLIENTS).unwrap();
+    let control = Control::bind(&data, None, MAX_CLIENTS).unwrap();
     block_on(async {
         let mut client = asking(dir.path(), b"status\n").await;
         request(&control).await.reply.refuse("no \"name\"\n");
@@ -130,7 +131,7 @@ fn connection_is_closed_after_the_answer() {
 fn dropped_request_is_answered_with_an_error() {
     let dir = TestDir::new();
     let data = DataDir::open(dir.path()).unwrap();
-    let control = Control::bind(&data, MAX_CLIENTS).unwrap();
+    let control = Control::bind(&data, None, MAX_CLIENTS).unwrap();
     block_on(async {
         let client = asking(dir.path(), b"status\n").await;
         drop(request(&control).await);
@@ -142,7 +143,7 @@ fn dropped_request_is_answered_with_an_error() {
 fn request_that_nobody_took_is_answered_at_the_end() {
     let dir = TestDir::new();
     let data = DataDir::open(dir.path()).unwrap();
-    let control = Control::bind(&data, MAX_CLIENTS).unwrap();
+    let control = Control::bind(&data, None, MAX_CLIENTS).unwrap();
     block_on(async {
         let client = asking(dir.path(), b"status\n").await;
         eventually("the request", || !control.events.is_empty()).await;
@@ -155,7 +156,7 @@ fn request_that_nobody_took_is_answered_at_the_end() {
 fn wrong_line_is_answered_and_never_reaches_the_loop() {
     let dir = TestDir::new();
     let data = DataDir::open(dir.path()).unwrap();
-    let control = Control::bind(&data, MAX_CLIENTS).unwrap();
+    let control = Control::bind(&data, None, MAX_CLIENTS).unwrap();
     let longest = [&[b'x'; 1023][..], b"\n"].concat();
     let too_long = [&[b'x'; 1024][..], b"\n"].concat();
     block_on(async {
@@ -194,7 +195,7 @@ fn line_may_come_in_pieces() {
 fn client_that_says_nothing_loses_its_place_and_is_counted() {
     let dir = TestDir::new();
     let data = DataDir::open(dir.path()).unwrap();
-    let control = Control::bind(&data, MAX_CLIENTS).unwrap();
+    let control = Control::bind(&data, None, MAX_CLIENTS).unwrap();
     block_on(async {
         let begin = Instant::now();
         let error = error_in(&line_from(connect(dir.path()).await).await);
@@ -208,7 +209,7 @@ fn client_that_says_nothing_loses_its_place_and_is_counted() {
 /// A desk of its own, and the events for the loop.
 pub(super) fn desk(places: usize) -> (Rc<Desk>, Receiver<CallEvent>) {
     let (sender, events) = bounded(MAX_EVENTS);
-    (Desk::new(sender, places), events)
+    (Desk::new(sender, places, Askers::Owner), events)
 }
 
 #[test]
@@ -266,7 +267,7 @@ fn one_slow_reader_more_than(most: usize, places: usize) {
 fn clients_that_wait_for_lookups_hold_up_nobody() {
     let dir = TestDir::new();
     let data = DataDir::open(dir.path()).unwrap();
-    let control = Control::bind(&data, MAX_CLIENTS).unwrap();
+    let control = Control::bind(&data, None, MAX_CLIENTS).unwrap();
     block_on(async {
         let mut waiting = Vec::new();
         for _ in 0..MAX_CLIENTS - 1 {
@@ -282,7 +283,7 @@ fn clients_that_wait_for_lookups_hold_up_nobody() {
 fn newcomers_take_the_places_of_silent_clients_the_longest_silent_first() {
     let dir = TestDir::new();
     let data = DataDir::open(dir.path()).unwrap();
-    let control = Control::bind(&data, MAX_CLIENTS).unwrap();
+    let control = Control::bind(&data, None, MAX_CLIENTS).unwrap();
     block_on(async {
         let mut silent = VecDeque::new();
         for _ in 0..200 {
@@ -317,7 +318,7 @@ fn newcomers_take_the_places_of_silent_clients_the_longest_silent_first() {
 fn lines_that_are_here_are_read_before_anybody_has_to_give_way() {
     let dir = TestDir::new();
     let data = DataDir::open(dir.path()).unwrap();
-    let control = Control::bind(&data, MAX_CLIENTS).unwrap();
+    let control = Control::bind(&data, None, MAX_CLIENTS).unwrap();
     block_on(async {
         let mut spoken = Vec::new();
         for _ in 0..5 * MAX_CLIENTS {
@@ -340,7 +341,7 @@ fn lines_that_are_here_are_read_before_anybody_has_to_give_way() {
 fn client_that_leaves_before_its_answer_is_noticed() {
     let dir = TestDir::new();
     let data = DataDir::open(dir.path()).unwrap();
-    let control = Control::bind(&data, MAX_CLIENTS).unwrap();
+    let control = Control::bind(&data, None, MAX_CLIENTS).unwrap();
     block_on(async {
         for half_closed_before in [false, true] {
             let client = asking(dir.path(), b"find x\n").await;
@@ -363,7 +364,7 @@ fn client_that_leaves_before_its_answer_is_noticed() {
 fn client_that_has_ended_its_request_gets_its_answer() {
     let dir = TestDir::new();
     let data = DataDir::open(dir.path()).unwrap();
-    let control = Control::bind(&data, MAX_CLIENTS).unwrap();
+    let control = Control::bind(&data, None, MAX_CLIENTS).unwrap();
     block_on(async {
         let client = asking(dir.path(), b"find x\n").await;
         client.get_ref().shutdown(Shutdown::Write).unwrap();
@@ -378,7 +379,7 @@ fn client_that_has_ended_its_request_gets_its_answer() {
 fn client_that_has_spoken_keeps_its_place_among_silent_ones() {
     let dir = TestDir::new();
     let data = DataDir::open(dir.path()).unwrap();
-    let control = Control::bind(&data, MAX_CLIENTS).unwrap();
+    let control = Control::bind(&data, None, MAX_CLIENTS).unwrap();
     block_on(async {
         let mut spoken = Vec::new();
         for _ in 0..MAX_EVENTS + 1 {
@@ -422,11 +423,51 @@ fn socket_of_a_dead_process_is_replaced_and_ours_is_removed() {
     drop(UnixListener::bind(&path).unwrap());
     assert!(path.exists());
     let data = DataDir::open(dir.path()).unwrap();
-    let control = Control::bind(&data, MAX_CLIENTS).unwrap();
+    let control = Control::bind(&data, None, MAX_CLIENTS).unwrap();
     let mode = std::fs::metadata(&path).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
     drop(control);
     assert!(!path.exists());
+}
+
+#[test]
+fn socket_for_the_group_is_in_its_directory_and_the_data_directory_leads_there() {
+    let (dir, shared) = (TestDir::new(), TestDir::new());
+    let (link, path) = (dir.path().join(SOCKET), shared.path().join(SOCKET));
+    // What an earlier start without a group has left.
+    drop(UnixListener::bind(&link).unwrap());
+    let data = DataDir::open(dir.path()).unwrap();
+    let control = Control::bind(&data, Some(shared.path()), MAX_CLIENTS).unwrap();
+    let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o660);
+    block_on(async {
+        let client = asking(dir.path(), b"status\n").await;
+        request(&control).await.reply.answer(no_indexers());
+        assert_eq!(line_from(client).await, NO_INDEXERS);
+    });
+    drop(control);
+    assert!(link.symlink_metadata().is_err() && path.symlink_metadata().is_err());
+    // And the other way round, after a crash.
+    symlink(&path, &link).unwrap();
+    let control = Control::bind(&data, None, MAX_CLIENTS).unwrap();
+    assert!(link.symlink_metadata().unwrap().file_type().is_socket());
+    drop(control);
+}
+
+#[test]
+fn runtime_directory_is_for_the_socket_only_if_it_is_for_its_group_alone() {
+    let dir = TestDir::new();
+    for (mode, is_used) in [
+        (0o750, true),
+        (0o755, false),
+        (0o700, false),
+        (0o770, false),
+    ] {
+        std::fs::set_permissions(dir.path(), Permissions::from_mode(mode)).unwrap();
+        let env = |name: &str| (name == "RUNTIME_DIRECTORY").then(|| dir.path().into());
+        assert_eq!(group_socket_dir(&env).is_some(), is_used, "{mode:o}");
+    }
+    assert_eq!(group_socket_dir(&|_| None), None);
 }
 
 #[test]
@@ -435,7 +476,7 @@ fn file_in_the_place_of_the_socket_is_left_alone() {
     let path = dir.path().join("control.sock");
     std::fs::write(&path, "mine").unwrap();
     let data = DataDir::open(dir.path()).unwrap();
-    let error = Control::bind(&data, MAX_CLIENTS).unwrap_err();
+    let error = Control::bind(&data, None, MAX_CLIENTS).unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
     assert_eq!(std::fs::read(&path).unwrap(), b"mine");
 }
@@ -445,7 +486,7 @@ fn path_longer_than_a_socket_address_works() {
     let dir = TestDir::new();
     let long = dir.path().join("d".repeat(200));
     let data = DataDir::open(&long).unwrap();
-    let control = Control::bind(&data, MAX_CLIENTS).unwrap();
+    let control = Control::bind(&data, None, MAX_CLIENTS).unwrap();
     block_on(async {
         let client = asking(&long, b"status\n").await;
         request(&control).await.reply.answer(no_indexers());
@@ -462,7 +503,10 @@ fn socket_with_a_name_is_found_by_way_of_its_directory_and_only_once() {
     assert!(bind_name(dir.path()).is_err(), "another has it");
     let (sender, events) = bounded(1);
     block_on(async {
-        spawn(serve(listener, Desk::new(sender, MAX_CLIENTS)));
+        spawn(serve(
+            listener,
+            Desk::new(sender, MAX_CLIENTS, Askers::Owner),
+        ));
         let path = dir.path().to_path_buf();
         let asking = smol::unblock(move || {
             let patience = Duration::from_secs(10);

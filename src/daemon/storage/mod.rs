@@ -110,13 +110,32 @@ impl DataDir {
     }
 
     /// Gives a directory without an identity one that was exported. Returns its peer id. To import
-    /// the identity that it has changes nothing.
+    /// the identity that it has changes nothing. If root imports it, it belongs to the owner of the
+    /// directory, which is the user of a service.
     ///
     /// # Errors
     /// There is another identity, or what is imported is no usable key, or not its owner's alone.
     #[cfg(feature = "program")]
     pub(crate) fn import(&self, from: &ImportFrom<'_>) -> Result<PeerId, StorageError> {
-        identity::import(&self.path, from)
+        let peer = identity::import(&self.path, from)?;
+        if rustix::process::geteuid().is_root() {
+            self.give_to_owner()
+                .map_err(StorageError::io("give to its owner", &self.path))?;
+        }
+        Ok(peer)
+    }
+
+    #[cfg(feature = "program")]
+    fn give_to_owner(&self) -> io::Result<()> {
+        use std::os::unix::fs::{MetadataExt as _, lchown};
+        let owner = std::fs::metadata(&self.path)?;
+        for path in [identity::IDENTITY, LOCK].map(|name| self.path.join(name)) {
+            let is_other = |it: std::fs::Metadata| it.uid() != owner.uid();
+            if path.symlink_metadata().is_ok_and(is_other) {
+                lchown(path, Some(owner.uid()), Some(owner.gid()))?;
+            }
+        }
+        Ok(())
     }
 
     /// Removes the identity and the state of its peer, and at last the lock.

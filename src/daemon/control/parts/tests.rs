@@ -49,7 +49,7 @@ async fn asked(control: &Control) -> (PartsCall, Parts) {
 fn each_part_comes_as_a_line_while_the_rest_is_still_made() {
     let dir = TestDir::new();
     let data = DataDir::open(dir.path()).unwrap();
-    let control = Control::bind(&data, MAX_CLIENTS).unwrap();
+    let control = Control::bind(&data, None, MAX_CLIENTS).unwrap();
     block_on(async {
         let mut client = asking(dir.path(), NODES).await;
         let (query, parts) = asked(&control).await;
@@ -76,7 +76,7 @@ fn each_part_comes_as_a_line_while_the_rest_is_still_made() {
 fn answer_without_its_last_part_ends_with_an_error() {
     let dir = TestDir::new();
     let data = DataDir::open(dir.path()).unwrap();
-    let control = Control::bind(&data, MAX_CLIENTS).unwrap();
+    let control = Control::bind(&data, None, MAX_CLIENTS).unwrap();
     block_on(async {
         let mut client = asking(dir.path(), NODES).await;
         let (_, parts) = asked(&control).await;
@@ -94,7 +94,7 @@ fn answer_without_its_last_part_ends_with_an_error() {
 fn ninth_answer_in_parts_is_told_to_come_back() {
     let dir = TestDir::new();
     let data = DataDir::open(dir.path()).unwrap();
-    let control = Control::bind(&data, MAX_CLIENTS).unwrap();
+    let control = Control::bind(&data, None, MAX_CLIENTS).unwrap();
     block_on(async {
         let mut open = Vec::new();
         for _ in 0..MAX_STREAMS {
