@@ -1,5 +1,5 @@
-//! A bridge to the local links' own discovery: services that are found in the network are told
-//! there by multicast DNS, and what devices announce there is listed in the own record
+//! A bridge to the local links' own discovery: services that are found in the network are
+//! announced there by multicast DNS, and what devices announce there is listed in the own record
 //! ([`browse`]). When and under which names is decided by
 //! [`protocol::dns_sd`](crate::protocol::dns_sd).
 //!
@@ -10,8 +10,8 @@
 //! ```
 //!
 //! Invariants: it is a client of the loop, with one watch, and of that loop nothing waits for it; a
-//! link is told of a service only with addresses that its devices can reach; what is told is
-//! withdrawn when the node is gone, and when the process ends.
+//! link is notified of a service only with addresses that its devices can reach; what is announced
+//! is withdrawn when the node is gone, and when the process ends.
 
 mod browse;
 mod desk;

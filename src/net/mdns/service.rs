@@ -34,16 +34,16 @@ const LEGACY_TTL: u32 = 10;
 const HEADER_LEN: usize = 12;
 /// Type, class, time to live and length of a record.
 const FIXED_LEN: usize = 10;
-/// Addresses of one service that are told at most: with them all its records fit into a message.
+/// Addresses of one service that are announced at most: with them all its records fit into a message.
 const MAX_ADDRS: usize = 4;
 /// Bytes of a TXT record at most, for the same reason.
 const MAX_TEXT: usize = 300;
 /// The name whose PTR records are the kinds of services (RFC 6763, section 9).
 const KINDS: &[u8] = b"\x09_services\x07_dns-sd\x04_udp\x05local\0";
-/// The string of services that a bridge tells of: another one does not take them for its own.
+/// The string of services that a bridge announces: another one does not take them for its own.
 const BRIDGE: &[u8] = b"oc=bridge";
 
-/// A service as a link is told of it.
+/// A service as a link is notified of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Instance {
     /// Its name, at most 63 bytes.
@@ -212,12 +212,12 @@ pub(crate) fn same(one: &[u8], other: &[u8]) -> bool {
     one.eq_ignore_ascii_case(other)
 }
 
-/// The messages that tell of these records, those of one service together.
+/// The messages that announce these records, those of one service together.
 pub(crate) fn answers(of: &[Vec<Record>]) -> Vec<Buffer> {
     let mut messages = Vec::new();
     let mut together: Vec<&Record> = Vec::new();
     for records in of {
-        // What several have in common is told once.
+        // What several have in common is announced once.
         let new = |together: &[&Record]| {
             let new = records.iter().filter(|it| !together.contains(it));
             new.collect::<Vec<_>>()
@@ -276,7 +276,7 @@ pub(crate) fn ask_for_kind<'a>(
     message.push((to_name(kind), Rtype::PTR)).ok()?;
     let mut message = message.answer();
     for (name, ttl) in known {
-        // What does not fit is told again, and no harm is done.
+        // What does not fit is announced again, and no harm is done.
         if push(&mut message, kind, (Rtype::PTR, Class::IN, ttl), name).is_err() {
             break;
         }
