@@ -1,9 +1,11 @@
-//! The manual page names every command and option that the program's help names, and no other.
+//! The manual page names every command and option that the program's help names, and no other, and
+//! both pages have what an operator looks for in each.
 
 use std::collections::BTreeSet;
 use std::process::Command;
 
 const PAGE: &str = include_str!("../targets/deb/oc-discovery.1");
+const PAGE_OF_THE_FILE: &str = include_str!("../targets/deb/oc-discovery.toml.5");
 
 fn help(args: &[&str]) -> String {
     let output = Command::new(env!("CARGO_BIN_EXE_oc-discovery"))
@@ -41,6 +43,40 @@ fn every_command_and_no_other_has_a_place_in_the_manual() {
     let commands = listed(&help(&[]), "Commands:");
     assert!(commands.len() >= 9, "{commands:?}");
     assert_eq!(in_page(".It Cm "), commands.into_iter().collect());
+}
+
+#[test]
+fn every_command_has_a_synopsis() {
+    let synopsis = PAGE.split(".Sh ").find(|part| part.starts_with("SYNOPSIS"));
+    let words: BTreeSet<&str> = synopsis
+        .unwrap()
+        .lines()
+        .filter_map(|line| line.strip_prefix(".Cm "))
+        .flat_map(str::split_whitespace)
+        .collect();
+    for command in listed(&help(&[]), "Commands:") {
+        assert!(words.contains(command.as_str()), "{command}");
+    }
+}
+
+#[test]
+fn both_pages_say_signals_exit_status_examples_and_what_else_to_read() {
+    for (page, other) in [
+        (PAGE, ".Xr oc-discovery.toml 5"),
+        (PAGE_OF_THE_FILE, ".Xr oc-discovery 1"),
+    ] {
+        let sections: Vec<&str> = page
+            .lines()
+            .filter_map(|line| line.strip_prefix(".Sh "))
+            .collect();
+        for section in ["FILES", "SIGNALS", "EXIT STATUS", "EXAMPLES", "SEE ALSO"] {
+            assert!(
+                sections.contains(&section),
+                "{section} is not in {sections:?}"
+            );
+        }
+        assert!(page.contains(other), "{other}");
+    }
 }
 
 #[test]
