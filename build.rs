@@ -20,10 +20,10 @@ const RELEASE_DATE_S: u64 = 1_776_124_800;
 /// 2100-01-01: a build date after it would make every peer's clock look wrong.
 const LATEST_DATE_S: u64 = 4_102_444_800;
 
-/// The memory of a connection, measured by `tests/bench/budget` (`lease_rss_kib_500`: 30 KiB of RSS
-/// on x86_64) for a lease with an open heartbeat stream, a listed record, and a connection that has
-/// carried 16 KiB each way.
-const CONNECTION_BYTES: usize = 30 * 1024;
+/// The memory of a connection, measured by `tests/bench/budget` (`lease_rss_kib_500`: 13.8 KiB of
+/// RSS on x86_64) for a lease with an open heartbeat stream, a listed record, and a connection that
+/// has carried 16 KiB each way.
+const CONNECTION_BYTES: usize = 14 * 1024;
 
 /// One compile-time capacity.
 struct Capacity {
