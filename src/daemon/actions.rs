@@ -3,6 +3,7 @@
 //! Invariant: nothing is decided here; each action is carried out as it is.
 
 use super::{decisions, driver::Driver, life::short};
+use crate::net::each::{each, tell};
 use crate::protocol::{
     Ack, Action, AnnounceEnd, IndexersAnswer, Input, Role, Want,
     codec::{directory::Response, record::Kind},
@@ -68,10 +69,15 @@ impl Driver<'_> {
                 left,
                 offer,
             } => {
-                let node = self.env.called(Role::Node, &peer);
+                let source = self.env.net.source(&peer);
+                let node = self.env.called_at(Role::Node, &peer, source);
+                let about = self.env.about("released", Role::Node.name(), &peer, source);
                 match &offer {
-                    Some(offer) => log::info!("releases {node} to indexer {}", short(&offer.peer)),
-                    None => log::info!("releases {node}: it is to ask for an indexer"),
+                    Some(offer) => {
+                        let to = self.env.server(&offer.peer);
+                        tell!(info, &about; "releases {node} to {to}");
+                    }
+                    None => tell!(info, &about; "releases {node}: it is to ask for an indexer"),
                 }
                 let ack = Ack::released(left, offer.as_slice());
                 self.env.net.tell(peer, stream, &ack);
@@ -97,10 +103,19 @@ impl Driver<'_> {
                     );
                 }
             }
-            Action::Refreshed { peer } => log::info!(
-                "native: refreshed indexer from DHT: {} (only its record: no heartbeat of it has come here)",
-                short(&peer)
-            ),
+            Action::Refreshed { peer } => {
+                let about = self.env.about_server("refreshed", &peer);
+                let at = match about.addr.as_str() {
+                    "" => String::new(),
+                    addr => format!(" at {addr}"),
+                };
+                each!(
+                    info,
+                    &about;
+                    "native: refreshed indexer from DHT: {}{at} (only its record: no heartbeat of it has come here)",
+                    short(&peer)
+                );
+            }
             Action::Answer { request, takes_in } => {
                 let offers = self.env.endpoint.machine().answer_offers();
                 let answer = IndexersAnswer { offers, takes_in };

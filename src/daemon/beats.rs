@@ -81,8 +81,10 @@ impl Driver<'_> {
                 AckCode::Full => self.counters.refusals_full += 1,
                 _ => self.counters.refusals_refused += 1,
             }
-            let from = self.env.called(beat.role, &peer);
-            each!(info, "gives {from} no lease, and answers: {reason}");
+            let source = self.env.net.source(&peer);
+            let from = self.env.called_at(beat.role, &peer, source);
+            let about = self.env.about("refused", beat.role.name(), &peer, source);
+            each!(info, &about; "gives {from} no lease, and answers: {reason}");
         }
         self.log_arrival(&peer, beat.role, arrival);
         if publish && let Some(record) = &beat.record {

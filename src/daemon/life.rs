@@ -8,7 +8,10 @@ use std::time::Duration;
 
 use super::{driver::Driver, environment::Environment, report::text, status::Span};
 use crate::{
-    net::{Frame, each::each},
+    net::{
+        Frame,
+        each::{About, each},
+    },
     protocol::{
         Arrival, EndCause, Endpoint, Joined, LeaseEnd, PeerId, Role, Shortage, Subject,
         codec::record::{Kind, contents},
@@ -34,15 +37,52 @@ impl Environment<'_> {
         }
     }
 
+    /// The same with the host that its stream comes from.
+    pub(super) fn called_at(&self, role: Role, peer: &PeerId, source: Option<Endpoint>) -> String {
+        at_host(self.called(role, peer), source)
+    }
+
+    /// What a line about a peer is about. `source`: where its stream comes from.
+    pub(super) fn about(
+        &self,
+        code: &'static str,
+        role: &'static str,
+        peer: &PeerId,
+        source: Option<Endpoint>,
+    ) -> About {
+        About {
+            code,
+            role,
+            peer: text(peer),
+            name: self.name_of(peer).unwrap_or_default(),
+            addr: source.map_or_else(String::new, |source| source.host.to_string()),
+        }
+    }
+
     /// A server for people: its role, its short id, and where it listens.
     pub(super) fn server(&self, peer: &PeerId) -> String {
         let called = self.server_in_short(peer);
-        let addrs = self.machine().addrs_of(peer);
-        let at = addrs.and_then(|addrs| addrs.iter().next());
-        match at.map(|addr| Endpoint::of(addr)) {
-            Some(Endpoint { host, port }) => format!("{called} at {host}:{port}"),
+        match self.listens_at(peer) {
+            Some(at) => format!("{called} at {at}"),
             None => called,
         }
+    }
+
+    /// What a line about a server is about.
+    pub(super) fn about_server(&self, code: &'static str, peer: &PeerId) -> About {
+        About {
+            code,
+            role: self.endpoint.role_of(peer).name(),
+            peer: text(peer),
+            name: String::new(),
+            addr: self.listens_at(peer).unwrap_or_default(),
+        }
+    }
+
+    fn listens_at(&self, peer: &PeerId) -> Option<String> {
+        let addrs = self.machine().addrs_of(peer)?;
+        let Endpoint { host, port } = Endpoint::of(addrs.iter().next()?);
+        Some(format!("{host}:{port}"))
     }
 
     /// The same without the address.
@@ -57,10 +97,7 @@ impl Environment<'_> {
             Some(name) => format!("{name} ({})", short(peer)),
             None => format!("peer {}", short(peer)),
         };
-        match self.net.source(peer) {
-            Some(source) => format!("{called} at {}", source.host),
-            None => called,
-        }
+        at_host(called, self.net.source(peer))
     }
 
     /// The name in the peer's record, or the one that it had when it was gone.
@@ -80,14 +117,28 @@ impl Driver<'_> {
         self.counters.arrived(&arrival);
         match arrival {
             Arrival::Known => {}
+            // That the stream of an indexer has ended was told.
+            Arrival::Back { source, away } if role == Role::Indexer => {
+                let called = self.env.called_at(role, peer, source);
+                let about = self.env.about("back", role.name(), peer, source);
+                each!(info, &about; "{called} is back after {}", Span::of(away));
+            }
+            Arrival::Back { .. } => {}
             Arrival::Moved { from, to } => {
                 let called = self.env.called(role, peer);
-                each!(info, "{called} has moved from {} to {}", from.host, to.host);
+                let about = self.env.about("moved", role.name(), peer, Some(to));
+                each!(info, &about; "{called} has moved from {} to {}", from.host, to.host);
             }
             Arrival::Joined(joined) => {
                 let called = self.env.called(role, peer);
                 let is_guest = role == Role::Native && !self.env.machine().is_native(peer);
-                each!(info, "{}", beginning(&called, &joined, is_guest));
+                let code = match (joined.shortage, joined.gone_for) {
+                    (Some(_), _) => "taken-in",
+                    (None, Some(_)) => "back",
+                    (None, None) => "joined",
+                };
+                let about = self.env.about(code, role.name(), peer, joined.source);
+                each!(info, &about; "{}", beginning(&called, &joined, is_guest));
             }
         }
     }
@@ -96,7 +147,10 @@ impl Driver<'_> {
     pub(super) fn log_malformed(&mut self, peer: &PeerId, frame: Frame, why: &str) {
         self.counters.malformed(frame);
         let (called, name) = (self.env.anyone(peer), frame.name());
-        each!(info, "{called} sends {name} that cannot be read: {why}");
+        let about = self
+            .env
+            .about("malformed", "", peer, self.env.net.source(peer));
+        each!(info, &about; "{called} sends {name} that cannot be read: {why}");
     }
 
     /// Logs that an indexer that this native hands out has no heartbeat stream any more. Its lease
@@ -108,8 +162,10 @@ impl Driver<'_> {
             && !machine.is_native(peer);
         if is_indexer && !self.env.net.holds_lease(peer) {
             let called = self.env.called(Role::Indexer, peer);
+            let about = self.env.about("silent", Role::Indexer.name(), peer, None);
             each!(
                 info,
+                &about;
                 "the connection with {called} has ended: it is lost unless it is back before its lease ends"
             );
         }
@@ -118,16 +174,31 @@ impl Driver<'_> {
     /// Logs the end of a lease.
     pub(super) fn log_end(&mut self, peer: &PeerId, end: &LeaseEnd) {
         self.counters.ended(end.how);
-        let called = self.env.called(end.role, peer);
+        let called = self.env.called_at(end.role, peer, end.source);
         let was_taken_in = end.role == Role::Node && self.env.machine().role() == Role::Native;
-        each!(info, "{}", ending(&called, end, was_taken_in));
+        let code = match end.how {
+            EndCause::Left => "left",
+            EndCause::HandedOver => "handed-over",
+            EndCause::Lost => "lost",
+            EndCause::Yielded => "yielded",
+            EndCause::NewRole => "new-role",
+        };
+        let about = self.env.about(code, end.role.name(), peer, end.source);
+        each!(info, &about; "{}", ending(&called, end, was_taken_in));
+    }
+}
+
+/// A peer, and the host that its stream comes from, if that is known.
+fn at_host(called: String, source: Option<Endpoint>) -> String {
+    match source {
+        Some(source) => format!("{called} at {}", source.host),
+        None => called,
     }
 }
 
 /// The beginning of a lease as a sentence.
 fn beginning(called: &str, joined: &Joined, is_guest: bool) -> String {
-    let source = joined.source.map(|source| format!(" at {}", source.host));
-    let peer = format!("{called}{}", source.unwrap_or_default());
+    let peer = at_host(called.to_owned(), joined.source);
     if let Some(shortage) = joined.shortage {
         return format!("takes {peer} in: {}", reason(shortage));
     }
@@ -224,6 +295,7 @@ mod tests {
             role: Role::Node,
             held_s: 3_700,
             silent_s: 121,
+            source: None,
         };
         for (how, said) in [
             (EndCause::Left, "n has left: it was here for 1 h 1 min"),

@@ -1,8 +1,8 @@
 //! The log on stderr.
 //!
-//! Under systemd a line begins with its syslog priority (`<6>`, see sd-daemon(3)) and the journal
-//! adds the time; anywhere else it begins with the UTC time. With `--log-format json` it is an
-//! object. Text that comes from a peer cannot forge a line or drive the terminal: control
+//! Under systemd a line goes to the journal with its fields (`journal`), or, if that takes none, to
+//! stderr after its syslog priority (`<6>`, see sd-daemon(3)), and the journal adds the time;
+//! anywhere else it begins with the UTC time. With `--log-format json` it is an object. Text that comes from a peer cannot forge a line or drive the terminal: control
 //! characters are escaped.
 //!
 //! Invariants: writing never waits for a reader (`Outlet`), and lost lines are counted and
@@ -12,6 +12,7 @@
 //!
 //! This is own code because `env_logger` waits for its reader.
 
+mod journal;
 mod line;
 mod recent;
 
@@ -27,6 +28,7 @@ use async_io::Timer;
 use log::{Level, LevelFilter, Log, Metadata, Record, SetLoggerError};
 use miniserde::{Deserialize, Serialize};
 
+use self::journal::Journal;
 use self::line::{Format, line, shorten};
 use self::recent::Recent;
 use super::clock;
@@ -122,6 +124,8 @@ struct Logger {
 }
 
 struct Shared {
+    /// The journal, if stderr leads to it.
+    journal: Option<Journal>,
     out: Outlet<Stderr>,
     places: Joiner,
     /// Lines that name a peer.
@@ -134,9 +138,11 @@ struct Shared {
 
 impl Logger {
     fn new(format: LogFormat) -> Self {
+        let format = Format::of_stderr(format);
         Self {
-            format: Format::of_stderr(format),
+            format,
             shared: Mutex::new(Shared {
+                journal: format.journal.then(Journal::of_system).flatten(),
                 out: Outlet::new(io::stderr()),
                 places: Joiner::default(),
                 lines: Joiner::of_lines(),
@@ -185,9 +191,11 @@ impl Logger {
 
     fn say_left_out(&self, shared: &mut Shared, all: &[LeftOut]) {
         for left_out in all {
-            let line = self.own_line(left_out.level, format_args!("{left_out}"));
+            let args = format_args!("{left_out}");
+            let record = own_record(left_out.level, args);
+            let line = self.line_of(&record);
             shared.recent.keep(&line);
-            shared.out.line(&line, |lost| self.lost_line(lost));
+            self.write(shared, &record, &line);
         }
     }
 
@@ -198,20 +206,26 @@ impl Logger {
             ("s", "were")
         };
         let text = format_args!("{lost} line{s} {was} lost: stderr had no room for more");
-        self.own_line(Level::Warn, text)
+        self.line_of(&own_record(Level::Warn, text))
     }
 
-    fn own_line(&self, level: Level, args: fmt::Arguments<'_>) -> String {
+    fn line_of(&self, record: &Record<'_>) -> String {
         let mut text = String::new();
-        let record = Record::builder()
-            .target(OURS)
-            .level(level)
-            .args(args)
-            .build();
         // Writing to a String fails only if the formatting of a value fails. The text until then is
         // kept.
-        let _ = line(&mut text, self.format, clock::wall() / 1000, &record);
+        let _ = line(&mut text, self.format, clock::wall() / 1000, record);
         text
+    }
+
+    /// Writes the line of a record: to the journal, or else to stderr.
+    fn write(&self, shared: &mut Shared, record: &Record<'_>, text: &str) {
+        let taken = shared.journal.as_ref().is_some_and(|journal| {
+            let prefix = "<0>".len();
+            journal.send(record, text.get(prefix..).unwrap_or(text))
+        });
+        if !taken {
+            shared.out.line(text, |lost| self.lost_line(lost));
+        }
     }
 }
 
@@ -261,15 +275,14 @@ impl Log for Logger {
         if !self.enabled(record.metadata()) {
             return;
         }
-        let mut text = String::new();
-        let _ = line(&mut text, self.format, clock::wall() / 1000, record);
+        let mut text = self.line_of(record);
         let mut shared = self.lock();
         let mut ended = Vec::new();
         let is_admitted = shared.admit(record, clock::boottime(), &mut ended);
         self.say_left_out(&mut shared, &ended);
         match is_admitted {
             true => {
-                shared.out.line(&text, |lost| self.lost_line(lost));
+                self.write(&mut shared, record, &text);
                 if self.format != Format::PLAIN {
                     text.clear();
                     let _ = line(&mut text, Format::PLAIN, clock::wall() / 1000, record);
@@ -291,6 +304,12 @@ impl Log for Logger {
     fn flush(&self) {
         self.settle();
     }
+}
+
+/// A record of the log about itself.
+fn own_record(level: Level, args: fmt::Arguments<'_>) -> Record<'_> {
+    let mut record = Record::builder();
+    record.target(OURS).level(level).args(args).build()
 }
 
 fn is_ours(target: &str) -> bool {
@@ -326,6 +345,7 @@ mod tests {
     /// How many of these lines are logged within a minute.
     fn said(target: &str, level: Level, lines: impl Iterator<Item = String>) -> usize {
         let mut shared = Shared {
+            journal: None,
             out: Outlet::new(io::stderr()),
             places: Joiner::default(),
             lines: Joiner::of_lines(),

@@ -18,6 +18,7 @@
 use std::time::Duration;
 
 use super::status::{self, Severity, Span};
+use crate::net::each::{About, tell};
 use crate::protocol::{Instant, TableStats};
 
 /// Problems at a time.
@@ -159,7 +160,7 @@ impl Problems {
                 more => format!(" ({more} times)"),
             };
             let what = &mistake.what;
-            log::info!("over after {}{times}: {what}", Span::of(now - since));
+            tell!(info, &about(mistake.code); "over after {}{times}: {what}", Span::of(now - since));
         }
     }
 }
@@ -170,11 +171,20 @@ fn is_same(one: &Mistake, other: &Mistake) -> bool {
 
 /// Logs a problem that begins, or that has become worse.
 fn say(mistake: &Mistake) {
-    let level = match mistake.severity {
-        Severity::Critical => log::Level::Error,
-        Severity::Notice | Severity::Warning => log::Level::Warn,
-    };
-    log::log!(level, "{}; {}", mistake.what, mistake.hint);
+    let Mistake { what, hint, .. } = mistake;
+    match mistake.severity {
+        Severity::Critical => tell!(error, &about(mistake.code); "{what}; {hint}"),
+        Severity::Notice | Severity::Warning => {
+            tell!(warn, &about(mistake.code); "{what}; {hint}");
+        }
+    }
+}
+
+fn about(code: &'static str) -> About {
+    About {
+        code,
+        ..About::default()
+    }
 }
 
 #[cfg(test)]

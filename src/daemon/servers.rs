@@ -18,9 +18,12 @@ use super::{
 };
 use crate::{
     config::Config,
-    net::{Failure, FailureKind, Frame},
+    net::{Failure, FailureKind, Frame, each::tell},
     protocol::{Ack, Instant, PeerId, Reason, Report, Role, lease::Lease, time::MAX_LEASE},
 };
+
+/// Lost leases that are remembered, so that their return is told with the time between.
+const MOST_LOST: usize = 64;
 
 /// The servers, and what was logged about them.
 #[derive(Debug)]
@@ -28,6 +31,8 @@ pub(super) struct Servers {
     /// The leases that a node wants; the other roles want one with each native.
     wanted: u8,
     held: Vec<Held>,
+    /// Leases that ended and were not granted again: since when. The latest are at the end.
+    lost: Vec<(PeerId, Instant)>,
     troubles: Troubles,
     /// The server that denied a lease last. The reason for dropping its stream is logged
     /// already.
@@ -41,8 +46,8 @@ pub(super) struct Servers {
 struct Held {
     server: PeerId,
     since: Instant,
-    /// An ack is late.
-    is_late: bool,
+    /// Since when an ack is late.
+    late: Option<Instant>,
     is_released: bool,
 }
 
@@ -52,6 +57,7 @@ impl Servers {
         Self {
             wanted: config.min_indexers,
             held: Vec::new(),
+            lost: Vec::new(),
             troubles: Troubles::default(),
             denied: None,
             stranded: false,
@@ -83,6 +89,21 @@ impl Servers {
     fn end(&mut self, now: Instant, server: &PeerId) -> Option<Duration> {
         let at = self.held.iter().position(|held| held.server == *server)?;
         Some(now - self.held.swap_remove(at).since)
+    }
+
+    /// A lease has ended that this process wants.
+    fn lose(&mut self, now: Instant, server: &PeerId) {
+        self.lost.retain(|(lost, _)| lost != server);
+        if self.lost.len() == MOST_LOST {
+            self.lost.remove(0);
+        }
+        self.lost.push((*server, now));
+    }
+
+    /// How long there was no lease with the server; `None` if there was none before.
+    fn regain(&mut self, now: Instant, server: &PeerId) -> Option<Duration> {
+        let at = self.lost.iter().position(|(lost, _)| lost == server)?;
+        Some(now - self.lost.remove(at).1)
     }
 
     /// "1 of 2 leases".
@@ -152,23 +173,31 @@ impl Driver<'_> {
             Some(held) => {
                 // A node that did not move in time is renewed, and may be released again.
                 held.is_released = false;
-                if !std::mem::take(&mut held.is_late) {
+                let Some(late) = held.late.take() else {
                     return;
-                }
+                };
+                let (called, since) = (self.env.server(server), Span::of(now - late));
+                let about = self.env.about_server("server-back", server);
+                tell!(info, &about; "{called} answers again after {since}: the lease with it goes on");
+                return;
             }
             None => self.servers.held.push(Held {
                 server: *server,
                 since: now,
-                is_late: false,
+                late: None,
                 is_released: false,
             }),
         }
         self.counters.leases_granted += 1;
         self.servers.stranded = false;
         self.servers.troubles.forget(server);
+        let without = self.servers.regain(now, server);
+        let without = without.map(|time| format!(" again, after {} without it", Span::of(time)));
+        let without = without.unwrap_or_default();
         let count = self.servers.count(&self.env);
-        let (length, server) = (length(lease.min(MAX_LEASE)), self.env.server(server));
-        log::info!("holds a lease of {length} with {server}: {count}");
+        let (length, called) = (length(lease.min(MAX_LEASE)), self.env.server(server));
+        let about = self.env.about_server("lease-granted", server);
+        tell!(info, &about; "holds a lease of {length} with {called}{without}: {count}");
     }
 
     /// Logs that a server which did not answer requests does so again.
@@ -183,9 +212,12 @@ impl Driver<'_> {
             .troubles
             .answers(self.env.now(), server, by_lease);
         if let Some(Over { lasted, tries: n }) = over {
-            let server = self.env.server(server);
-            log::info!(
-                "{server} answers again after {}, {}",
+            let called = self.env.server(server);
+            let about = self.env.about_server("server-back", server);
+            tell!(
+                info,
+                &about;
+                "{called} answers again after {}, {}",
                 Span::of(lasted),
                 tries(n)
             );
@@ -198,34 +230,41 @@ impl Driver<'_> {
             return;
         };
         if !std::mem::replace(&mut held.is_released, true) {
-            let server = self.env.server(server);
+            let about = self.env.about_server("sent-away", server);
+            let called = self.env.server(server);
             match ack.offers.first() {
-                Some(to) => log::info!("{server} sends this node to indexer {}", short(&to.peer)),
-                None => log::info!("{server} sends this node to another indexer"),
+                Some(to) => {
+                    tell!(info, &about; "{called} sends this node to indexer {}", short(&to.peer));
+                }
+                None => tell!(info, &about; "{called} sends this node to another indexer"),
             }
         }
     }
 
     /// Logs that no offered indexer has granted a lease, so that the native is asked to take us in.
     pub(super) fn note_offers_failed(&mut self, native: &PeerId) {
-        let level = match std::mem::replace(&mut self.servers.stranded, true) {
-            false => log::Level::Warn,
-            true => log::Level::Debug,
-        };
+        if std::mem::replace(&mut self.servers.stranded, true) {
+            return;
+        }
+        let about = self.env.about_server("stranded", native);
         let native = self.env.server(native);
-        log::log!(
-            level,
+        tell!(
+            warn,
+            &about;
             "holds no lease, and no offered indexer has granted one: asks {native} to take this node in, and keeps trying"
         );
     }
 
     /// Logs that the server's ack is late.
     pub(super) fn note_late(&mut self, server: &PeerId) {
+        let now = self.env.now();
         if let Some(held) = self.servers.held(server)
-            && !std::mem::replace(&mut held.is_late, true)
+            && held.late.is_none()
         {
-            let server = self.env.server(server);
-            log::info!("{server} does not answer: opens a new connection beside the silent one");
+            held.late = Some(now);
+            let called = self.env.server(server);
+            let about = self.env.about_server("server-late", server);
+            tell!(info, &about; "{called} does not answer: opens a new connection beside the silent one");
         }
     }
 
@@ -269,9 +308,12 @@ impl Driver<'_> {
     pub(super) fn note_given_up(&mut self, server: &PeerId) {
         if let Some(held) = self.servers.end(self.env.now(), server) {
             self.counters.leases_given_up += 1;
-            let (server, count) = (self.env.server(server), self.servers.count(&self.env));
-            log::info!(
-                "gives up the lease with {server} after {}: {count}",
+            let (called, count) = (self.env.server(server), self.servers.count(&self.env));
+            let about = self.env.about_server("lease-given-up", server);
+            tell!(
+                info,
+                &about;
+                "gives up the lease with {called} after {}: {count}",
                 span(held)
             );
         }
@@ -280,8 +322,9 @@ impl Driver<'_> {
     /// Logs the failures that are new, once the core has decided when to try again.
     pub(super) fn tell_troubles(&mut self, now: Instant) {
         let next_try = |server: &PeerId| self.env.next_try(server);
-        for line in self.servers.troubles.lines(now, next_try) {
-            log::warn!("{line}");
+        for (server, line) in self.servers.troubles.lines(now, next_try) {
+            let about = self.env.about_server("server-fails", &server);
+            tell!(warn, &about; "{line}");
         }
     }
 
@@ -289,9 +332,14 @@ impl Driver<'_> {
     fn note_end(&mut self, server: &PeerId, why: &str) {
         if let Some(held) = self.servers.end(self.env.now(), server) {
             self.counters.leases_lost += 1;
-            let (server, count) = (self.env.server(server), self.servers.count(&self.env));
-            log::info!(
-                "has lost the lease with {server} after {}, because {why}: {count}",
+            let now = self.env.now();
+            self.servers.lose(now, server);
+            let (called, count) = (self.env.server(server), self.servers.count(&self.env));
+            let about = self.env.about_server("lease-lost", server);
+            tell!(
+                info,
+                &about;
+                "has lost the lease with {called} after {}, because {why}: {count}",
                 span(held)
             );
         }

@@ -1,4 +1,6 @@
-//! Log lines that a peer can cause and that name the peer.
+//! Log lines that name a peer, with fields for programs that read the log.
+//!
+//! `each!` is for lines that a peer can cause, `tell!` for those that it cannot.
 //!
 //! The program's log bounds them (`daemon::logging`). A node that is embedded gives its lines to
 //! the log of the program that embeds it, which has no such bound, so they are bounded here.
@@ -11,9 +13,15 @@ use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher as _};
 use std::time::Instant;
 
-use log::Level;
+use log::{
+    Level, Metadata, Record,
+    kv::{self, Key, Source, Value, VisitSource},
+};
 
-use super::joiner::{Joiner, LeftOut};
+use super::{
+    EACH,
+    joiner::{Joiner, LeftOut},
+};
 
 /// Lines a minute of one place in the sources.
 const PLACE_MAX: u32 = 256;
@@ -69,8 +77,72 @@ pub(crate) fn bound_lines() {
     BOUND.set(Some(Bound::new()));
 }
 
+/// What a line is about, for programs. What is empty is left out.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct About {
+    /// What has happened, in kebab-case; of a problem, its code.
+    pub(crate) code: &'static str,
+    /// The role of the peer.
+    pub(crate) role: &'static str,
+    /// The peer, in base58.
+    pub(crate) peer: String,
+    /// Its name.
+    pub(crate) name: String,
+    /// Where it is: `HOST`, or `HOST:PORT` if it is a server.
+    pub(crate) addr: String,
+}
+
+impl Source for About {
+    fn visit<'kvs>(&'kvs self, visitor: &mut dyn VisitSource<'kvs>) -> Result<(), kv::Error> {
+        let fields: [(&'static str, &'kvs str); 5] = [
+            ("code", self.code),
+            ("role", self.role),
+            ("peer", &self.peer),
+            ("name", &self.name),
+            ("addr", &self.addr),
+        ];
+        let there = fields.into_iter().filter(|(_, value)| !value.is_empty());
+        there
+            .map(|(key, value)| (Key::from_str(key), Value::from(value)))
+            .try_for_each(|(key, value)| visitor.visit_pair(key, value))
+    }
+}
+
+/// Where in the sources a line is, and its level.
+pub(crate) struct Line {
+    pub(crate) level: Level,
+    pub(crate) target: &'static str,
+    pub(crate) module: &'static str,
+    pub(crate) file: &'static str,
+    pub(crate) line: u32,
+}
+
+/// Whether a line of this level and target is logged.
+pub(crate) fn is_logged(level: Level, target: &'static str) -> bool {
+    let metadata = Metadata::builder().level(level).target(target).build();
+    level <= log::max_level() && log::logger().enabled(&metadata)
+}
+
+/// Logs a line, if it is admitted.
+pub(crate) fn say(line: &Line, about: &About, text: fmt::Arguments<'_>) {
+    if line.target == EACH && !admits(line.file, line.line, line.level, text) {
+        return;
+    }
+    log::logger().log(
+        &Record::builder()
+            .level(line.level)
+            .target(line.target)
+            .module_path_static(Some(line.module))
+            .file_static(Some(line.file))
+            .line(Some(line.line))
+            .key_values(about)
+            .args(text)
+            .build(),
+    );
+}
+
 /// Whether this line may be logged. Logs what was suppressed until then.
-pub(crate) fn admits(file: &str, line: u32, level: Level, text: fmt::Arguments<'_>) -> bool {
+fn admits(file: &str, line: u32, level: Level, text: fmt::Arguments<'_>) -> bool {
     let mut suppressed = Vec::new();
     let is_admitted = BOUND.with_borrow_mut(|bound| {
         let Some(bound) = bound.as_mut() else {
@@ -87,23 +159,54 @@ pub(crate) fn admits(file: &str, line: u32, level: Level, text: fmt::Arguments<'
     is_admitted
 }
 
-/// Logs a line that names a peer, at the level of the first word.
+/// Logs a line that a peer can cause, at the level of the first word; before a semicolon, what it
+/// is about.
 macro_rules! each {
-    (info, $($text:tt)+) => {
-        $crate::net::each::each!(@ log::Level::Info, $($text)+)
+    ($level:ident, $about:expr; $($text:tt)+) => {
+        $crate::net::each::logged!($crate::net::EACH, $level, $about, $($text)+)
     };
-    (warn, $($text:tt)+) => {
-        $crate::net::each::each!(@ log::Level::Warn, $($text)+)
-    };
-    (@ $level:expr, $($text:tt)+) => {
-        if log::log_enabled!(target: $crate::net::EACH, $level)
-            && $crate::net::each::admits(file!(), line!(), $level, format_args!($($text)+))
-        {
-            log::log!(target: $crate::net::EACH, $level, $($text)+)
-        }
+    ($level:ident, $($text:tt)+) => {
+        $crate::net::each::each!($level, &$crate::net::each::About::default(); $($text)+)
     };
 }
 pub(crate) use each;
+
+/// Logs a line that no peer can cause at will.
+macro_rules! tell {
+    ($level:ident, $about:expr; $($text:tt)+) => {
+        $crate::net::each::logged!(module_path!(), $level, $about, $($text)+)
+    };
+}
+pub(crate) use tell;
+
+macro_rules! logged {
+    ($target:expr, $level:ident, $about:expr, $($text:tt)+) => {{
+        const LINE: $crate::net::each::Line = $crate::net::each::Line {
+            level: $crate::net::each::level_of!($level),
+            target: $target,
+            module: module_path!(),
+            file: file!(),
+            line: line!(),
+        };
+        if $crate::net::each::is_logged(LINE.level, LINE.target) {
+            $crate::net::each::say(&LINE, $about, format_args!($($text)+));
+        }
+    }};
+}
+pub(crate) use logged;
+
+macro_rules! level_of {
+    (info) => {
+        log::Level::Info
+    };
+    (warn) => {
+        log::Level::Warn
+    };
+    (error) => {
+        log::Level::Error
+    };
+}
+pub(crate) use level_of;
 
 #[cfg(test)]
 mod tests {

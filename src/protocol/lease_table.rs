@@ -22,7 +22,7 @@ use heapless::Deque;
 use super::{
     Ack, Beat, Instant, PeerId, Role, SignedRecord, StreamId, Verdict,
     address::Endpoint,
-    life::{Arrival, EndCause, Joined, LeaseEnd},
+    life::{Arrival, EndCause, Joined, LeaseEnd, seconds},
     reader::Reader,
     rivals::{Displaced, FirstBeat, Holder, Rivals},
     table::{Keyed, Slot, Table, TableStats, Vacant},
@@ -54,7 +54,13 @@ pub struct StreamRecord {
 
 impl StreamRecord {
     fn end(&self, now: Instant, how: EndCause) -> LeaseEnd {
-        LeaseEnd::new(now, how, self.role, self.since, self.last_seen)
+        LeaseEnd {
+            how,
+            role: self.role,
+            held_s: seconds(now - self.since),
+            silent_s: seconds(now - self.last_seen),
+            source: self.source,
+        }
     }
 }
 
@@ -225,13 +231,22 @@ impl<const S: usize> LeaseTable<S> {
         role: Role,
         lease: Duration,
     ) -> Arrival {
-        let source = |record: &StreamRecord| record.source.filter(|_| sender.moved);
-        let from = self.find_at(sender).and_then(source);
-        if let Some(record) = self.touch(now, sender) {
+        let before = self.find_at(sender).map(|record| {
+            let was_gone = !record.connected || now > record.expiry;
+            let away = was_gone.then(|| now - record.last_seen);
+            (record.source.filter(|_| sender.moved), away)
+        });
+        if let Some((from, away)) = before
+            && let Some(record) = self.touch(now, sender)
+        {
             record.role = role;
             record.expiry = now + lease;
-            let moved = from.zip(record.source);
-            return moved.map_or(Arrival::Known, |(from, to)| Arrival::Moved { from, to });
+            let source = record.source;
+            return match (from.zip(source), away) {
+                (Some((from, to)), _) => Arrival::Moved { from, to },
+                (None, Some(away)) => Arrival::Back { source, away },
+                (None, None) => Arrival::Known,
+            };
         }
         let Sender { peer, stream, .. } = *sender;
         let source = self.rivals.source(peer, stream);

@@ -7,7 +7,7 @@
 
 use core::time::Duration;
 
-use super::{Instant, Role, address::Endpoint};
+use super::{Role, address::Endpoint};
 
 /// What an accepted beat has changed for its sender.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -17,6 +17,13 @@ pub enum Arrival {
     Known,
     /// It holds a lease now.
     Joined(Joined),
+    /// Its stream had ended, or its lease had run out, but not been removed: it beats again.
+    Back {
+        /// Where its heartbeat stream comes from now, if the driver reported it.
+        source: Option<Endpoint>,
+        /// Time since the beat before.
+        away: Duration,
+    },
     /// It beats from another host than before.
     Moved {
         /// Where it was.
@@ -63,6 +70,8 @@ pub struct LeaseEnd {
     pub held_s: u32,
     /// Time since the holder's last beat, in whole seconds.
     pub silent_s: u32,
+    /// Where its last heartbeat stream came from, if the driver reported it.
+    pub source: Option<Endpoint>,
 }
 
 /// How a lease has ended.
@@ -80,24 +89,7 @@ pub enum EndCause {
     NewRole,
 }
 
-impl LeaseEnd {
-    /// The end at `now` of a lease held since then.
-    pub(super) fn new(
-        now: Instant,
-        how: EndCause,
-        role: Role,
-        since: Instant,
-        last_seen: Instant,
-    ) -> Self {
-        Self {
-            how,
-            role,
-            held_s: seconds(now - since),
-            silent_s: seconds(now - last_seen),
-        }
-    }
-}
-
-fn seconds(time: Duration) -> u32 {
+/// A time in whole seconds.
+pub(super) fn seconds(time: Duration) -> u32 {
     u32::try_from(time.as_secs()).unwrap_or(u32::MAX)
 }

@@ -23,7 +23,7 @@ pub(crate) const KEPT: Duration = Duration::from_secs(24 * 60 * 60);
 pub struct LostPeer {
     /// The peer.
     pub peer: PeerId,
-    /// The name that it had; empty for an indexer.
+    /// The name that it had; empty for a server.
     pub name: Name,
     /// Its role.
     pub role: Role,

@@ -8,7 +8,7 @@ use std::os::unix::ffi::OsStrExt as _;
 
 use log::{Level, Record};
 
-use super::is_ours;
+use super::{is_ours, journal::fields};
 use crate::{config::LogFormat, daemon::outlet::LINE_MAX};
 
 /// The form of a line.
@@ -77,7 +77,8 @@ pub(super) fn line(
 /// The end of an object whose text is open.
 const JSON_END: &str = "\"}\n";
 
-/// An object with the time, the level, the module, and the message last, because it may be cut.
+/// An object with the time, the level, the module, the fields, and the message last, because it may
+/// be cut.
 fn json(out: &mut String, seconds: u64, record: &Record<'_>) -> fmt::Result {
     out.push_str("{\"time\":\"");
     write_utc(out, seconds)?;
@@ -85,6 +86,11 @@ fn json(out: &mut String, seconds: u64, record: &Record<'_>) -> fmt::Result {
     write!(out, "\",\"level\":\"{level}\",\"module\":\"")?;
     let module = record.module_path().unwrap_or(record.target());
     write!(Quoted(out), "{module}")?;
+    fields(record, |key, value| {
+        // What is written to a String is there.
+        let _ = write!(out, "\",\"{key}\":\"");
+        let _ = write!(Quoted(out), "{value}");
+    });
     out.push_str("\",\"message\":\"");
     let begin = out.len();
     let written = write!(Quoted(out), "{}", record.args());
@@ -131,7 +137,7 @@ pub(super) fn shorten(text: &mut String, max: usize) {
 }
 
 /// Syslog priorities (RFC 5424, section 6.2.1).
-fn priority(level: Level) -> u8 {
+pub(super) fn priority(level: Level) -> u8 {
     match level {
         Level::Error => 3,
         Level::Warn => 4,
@@ -170,7 +176,7 @@ fn date(days: u64) -> (u64, u64, u64) {
 }
 
 /// Passes text on with its control characters escaped.
-struct Escaped<'a>(&'a mut String);
+pub(super) struct Escaped<'a>(pub(super) &'a mut String);
 
 impl fmt::Write for Escaped<'_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
@@ -315,6 +321,23 @@ mod tests {
         };
         let line = logged(journal, "oc_discovery", Level::Info, "ready");
         assert!(line.starts_with("<6>{\"time\":"), "{line}");
+    }
+
+    #[test]
+    fn json_line_has_the_fields_of_what_it_is_about() {
+        let about = crate::net::each::About {
+            code: "lost",
+            name: "a\"b".into(),
+            ..Default::default()
+        };
+        let mut out = String::new();
+        let mut record = Record::builder();
+        let record = record.target("oc_discovery").key_values(&about).build();
+        line(&mut out, JSON, 0, &record).unwrap();
+        let object = read(&out);
+        assert_eq!((&*object["code"], &*object["name"]), ("lost", "a\"b"));
+        assert!(!object.contains_key("peer"), "{out}");
+        assert!(out.ends_with(",\"message\":\"\"}\n"), "{out}");
     }
 
     #[test]

@@ -129,9 +129,9 @@ impl Troubles {
         &mut self,
         now: Instant,
         next_try: impl Fn(&PeerId) -> Option<Instant>,
-    ) -> Vec<String> {
+    ) -> Vec<(PeerId, String)> {
         let all = self.0.iter_mut();
-        let told = all.filter_map(|trouble| trouble.tell(now, &next_try));
+        let told = all.filter_map(|trouble| Some((trouble.server, trouble.tell(now, &next_try)?)));
         told.collect()
     }
 }
@@ -239,7 +239,8 @@ mod tests {
         };
         let called = format!("native {n}");
         troubles.failed(at(seconds), peer(n), called, what.into(), manner);
-        troubles.lines(at(seconds), |_| None)
+        let lines = troubles.lines(at(seconds), |_| None);
+        lines.into_iter().map(|(_, line)| line).collect()
     }
 
     #[test]
@@ -300,7 +301,8 @@ mod tests {
             let mut troubles = Troubles::default();
             let called = "native 1".to_owned();
             troubles.failed(at(100), peer(1), called, "is away".into(), Manner::Silent);
-            assert_eq!(troubles.lines(at(100), |_| next), [said]);
+            let lines = troubles.lines(at(100), |_| next);
+            assert_eq!(lines, [(peer(1), said.to_owned())]);
         }
     }
 

@@ -17,10 +17,10 @@ impl<const S: usize> LeaseTable<S> {
         role: Role,
         stream: StreamId,
         lease: Duration,
-    ) {
+    ) -> Arrival {
         let beat = Beat::new(role, lease);
         let sender = self.admit(&peer, stream, &beat).unwrap();
-        self.renew(now, &sender, role, lease);
+        self.renew(now, &sender, role, lease)
     }
 }
 
@@ -376,8 +376,33 @@ fn the_end_of_a_lease_says_how_it_ended_and_how_long_it_was() {
         role: Role::Indexer,
         held_s: held,
         silent_s: silent,
+        source: None,
     };
     assert_eq!(ends(&mut table), [(peer(1), end(EndCause::Left, 39, 9))]);
     table.collect(at(91_001), |_| ());
     assert_eq!(ends(&mut table), [(peer(2), end(EndCause::Lost, 90, 90))]);
+}
+
+#[test]
+fn peer_that_was_away_is_back_once_with_the_time_between() {
+    let back = |ms| Arrival::Back {
+        source: None,
+        away: Duration::from_millis(ms),
+    };
+    let mut table = table_with(&[1], at(0));
+    let mut beat =
+        |now, stream| table.grant(at(now), peer(1), Role::Indexer, StreamId(stream), LEASE);
+    assert_eq!(beat(30_000, 1), Arrival::Known);
+    // No run of GC has removed the lease that has run out.
+    assert_eq!(beat(120_000, 1), Arrival::Known);
+    assert_eq!(beat(210_001, 1), back(90_001));
+    assert_eq!(
+        beat(210_002, 2),
+        Arrival::Known,
+        "a newer stream replaced it"
+    );
+    table.disconnected(&peer(1), StreamId(2));
+    let mut beat = |now| table.grant(at(now), peer(1), Role::Indexer, StreamId(3), LEASE);
+    assert_eq!(beat(250_002), back(40_000));
+    assert_eq!(beat(250_003), Arrival::Known);
 }

@@ -26,7 +26,7 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
         self.stream_records.remove(now, from, how);
         self.delegation.forget(from);
         self.directory.unlist(now, from, now_is);
-        if role == Role::Indexer && sender.role == Some(role) {
+        if role != Role::Node && sender.role == Some(role) {
             let name = Name::new();
             self.directory.lose(now, from, name, role, Presence::Left);
         }
@@ -54,7 +54,10 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
         // Only nodes can be in these tables.
         if role != Role::Node && sender.role != Some(role) {
             self.delegation.forget(sender.peer);
-            self.directory.unlist(now, sender.peer, Presence::Alive);
+            // A newcomer is not listed, and how long it was gone is asked when its lease begins.
+            if !sender.is_newcomer() {
+                self.directory.unlist(now, sender.peer, Presence::Alive);
+            }
         }
     }
 

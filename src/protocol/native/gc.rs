@@ -71,7 +71,7 @@ fn end<const I: usize, const R: usize, const S: usize>(
     delegation.forget(peer);
     directory.unlist(now, peer, now_is);
     live.lease_ended(peer);
-    if record.role == Role::Indexer {
+    if record.role != Role::Node {
         directory.lose(now, peer, Name::new(), record.role, Presence::Lost);
     }
 }

@@ -270,3 +270,20 @@ fn fellow_that_is_no_longer_configured_is_a_guest_and_its_lease_is_given_up() {
     let ends = |action: &Action| matches!(action, Action::Drop { .. } | Action::GiveUp { .. });
     assert!(rig.drain().iter().any(ends));
 }
+
+#[test]
+fn server_that_was_lost_is_back_with_the_time_that_it_was_gone() {
+    for role in [Role::Native, Role::Indexer] {
+        let mut rig = Rig::new();
+        rig.learn_native(9);
+        let gone_for = |rig: &mut Rig| match rig.beat(role, 9, 9, None).arrival {
+            Arrival::Joined(joined) => joined.gone_for.map(|gone| !gone.is_zero()),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(gone_for(&mut rig), None);
+        rig.run(rig.now + 200_000);
+        assert!(rig.view().records.is_empty());
+        rig.now += 1_000;
+        assert_eq!(gone_for(&mut rig), Some(true), "{role}");
+    }
+}
