@@ -103,7 +103,7 @@ use self::{
 use crate::{
     config::{Config, Role},
     net::{NetEvent, executor},
-    protocol::Instant,
+    protocol::{Instant, time::not_running},
 };
 
 #[cfg(feature = "program")]
@@ -115,8 +115,6 @@ pub use self::untouched::Allocator;
 /// long that may take.
 const QUIET: Duration = Duration::from_millis(50);
 const CATCH_UP_TIMEOUT: Duration = Duration::from_millis(600);
-/// A loop that wakes up later than this did not run: no work of it takes as long.
-const STALL: Duration = Duration::from_secs(5);
 
 /// Why the daemon could not start or had to end: one sentence.
 #[derive(Debug)]
@@ -287,16 +285,6 @@ enum Wake {
     Call(Call),
 }
 
-/// For how long the process did not run; zero if it did. `overslept`: a loop of the machine is late
-/// by so much. `late`: so long ago this loop was to wake up. A busy moment is shorter than
-/// [`STALL`].
-fn not_running(overslept: Duration, late: Duration) -> Duration {
-    match late > STALL {
-        true => overslept.max(late),
-        false => overslept,
-    }
-}
-
 /// The process slept, or was stopped: what peers said in the meantime is read first, then their
 /// leases move on by the gap.
 async fn catch_up(driver: &mut Driver<'_>, gap: Duration) {
@@ -322,19 +310,5 @@ async fn farewell(driver: &mut Driver<'_>) {
             driver.on_net(event);
         }
         driver.pump();
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn loop_that_wakes_up_more_than_five_seconds_late_did_not_run() {
-        let ms = Duration::from_millis;
-        assert_eq!(not_running(ms(0), ms(5_000)), ms(0), "it was busy");
-        assert_eq!(not_running(ms(0), ms(5_001)), ms(5_001));
-        assert_eq!(not_running(ms(40_000), ms(60_000)), ms(60_000));
-        assert_eq!(not_running(ms(700), ms(600)), ms(700));
     }
 }

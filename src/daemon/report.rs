@@ -195,7 +195,7 @@ impl Report for StatusReport<'_, '_> {
             role: record.role,
             name: self.env.name_of(&record.peer),
             host: record.source.map(|source| source.host.to_string()),
-            state: PeerState::of(last_seen_ms, expires_in_ms),
+            state: PeerState::of(record.connected, last_seen_ms, expires_in_ms),
             last_seen_ms,
             expires_in_ms,
         };

@@ -36,7 +36,7 @@ pub(crate) use text::Span;
 pub(super) use text::table;
 #[cfg(feature = "program")]
 pub(crate) use text::{host_and_port, short_id};
-pub(super) use verdict::{Facts, FailingServer};
+pub(super) use verdict::{Facts, FailingServer, Indexers};
 pub use verdict::{Verdict, VerdictState};
 pub(crate) use watch::{CaughtUp, WatchEventName, WatchRow};
 
@@ -207,17 +207,17 @@ pub enum PeerState {
     /// They do.
     #[serde(rename = "alive")]
     Alive,
-    /// More than two fifths of its lease have gone since the last beat. A beat is due after a third
-    /// of it at the latest.
+    /// More than two fifths of its lease have gone since the last beat, or its stream has ended. A
+    /// beat is due after a third of the lease at the latest.
     #[serde(rename = "silent")]
     Silent,
 }
 
 impl PeerState {
     /// The state of a peer whose last beat was `last_seen_ms` ago, with the rest of its lease.
-    pub(super) fn of(last_seen_ms: u64, expires_in_ms: u64) -> Self {
+    pub(super) fn of(connected: bool, last_seen_ms: u64, expires_in_ms: u64) -> Self {
         let lease_ms = last_seen_ms.saturating_add(expires_in_ms);
-        match last_seen_ms > lease_ms / 5 * 2 {
+        match !connected || last_seen_ms > lease_ms / 5 * 2 {
             true => Self::Silent,
             false => Self::Alive,
         }

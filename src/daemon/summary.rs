@@ -7,12 +7,14 @@ use super::{
     driver::Driver,
     life::short,
     report::first_endpoint,
-    status::{CheckState, Facts, FailingServer, Verdict},
+    status::{CheckState, Facts, FailingServer, Indexers, PeerState, Verdict},
 };
 use crate::net::UNREACHABLE;
 use crate::protocol::{
-    Instant, LoopStats, PeerId, Report, Role, lease::Lease, lease_table::StreamRecord,
-    native::LiveIndexer,
+    Instant, LoopStats, PeerId, Report, Role,
+    lease::Lease,
+    lease_table::StreamRecord,
+    native::{LiveIndexer, Source},
 };
 
 impl Driver<'_> {
@@ -74,6 +76,19 @@ fn millis(now: Instant, then: Instant) -> u64 {
     now.as_millis().saturating_sub(then.as_millis())
 }
 
+impl Indexers {
+    fn saw(&mut self, now: Instant, record: &StreamRecord) {
+        let silent_ms = millis(now, record.last_seen);
+        match PeerState::of(record.connected, silent_ms, millis(record.expiry, now)) {
+            PeerState::Alive => self.alive += 1,
+            PeerState::Silent => {
+                self.silent += 1;
+                self.silent_ms = self.silent_ms.max(silent_ms);
+            }
+        }
+    }
+}
+
 /// Counts what a machine reports.
 struct Counts {
     now: Instant,
@@ -82,12 +97,19 @@ struct Counts {
 }
 
 impl Report for Counts {
-    fn live_indexer(&mut self, _: &LiveIndexer) {
-        self.facts.live_indexers += 1;
+    fn live_indexer(&mut self, entry: &LiveIndexer) {
+        let of = &mut self.facts.indexers;
+        of.dht_only += usize::from(entry.source == Source::Dht);
+        let held = entry.held().unwrap_or_default();
+        of.leases = of.leases.saturating_add(held);
+        of.most_leases = of.most_leases.max(held);
     }
 
     fn stream_record(&mut self, record: &StreamRecord) {
         self.facts.nodes += usize::from(record.role == Role::Node);
+        if record.role == Role::Indexer {
+            self.facts.indexers.saw(self.now, record);
+        }
     }
 
     fn lease(&mut self, lease: &Lease) {

@@ -14,7 +14,7 @@ use crate::cli;
 use crate::config::Role;
 use crate::daemon::client::{self, Answer, Error, OperatorRequest};
 use crate::daemon::metrics::{Format, render};
-use crate::daemon::status::{SCHEMA_TEXT, Status, VerdictState};
+use crate::daemon::status::{PeerState, SCHEMA_TEXT, Status, VerdictState};
 use text::Sheet;
 
 /// Exit codes of a check.
@@ -117,7 +117,9 @@ fn performance(status: &Status) -> String {
     let uptime = format!("uptime={}s;;;0", status.uptime_ms / 1_000);
     match status.role {
         Role::Native => {
-            let live = status.live_indexers.len();
+            let live = status.stream_records.iter();
+            let live = live.filter(|it| it.role == Role::Indexer && it.state == PeerState::Alive);
+            let live = live.count();
             format!("indexers={live};1:;;0 nodes={nodes};;;0 {leases} {problems} {uptime}")
         }
         Role::Indexer => format!("{leases} nodes={nodes};;;0 {problems} {uptime}"),

@@ -387,7 +387,10 @@ impl Node {
         }
         // A released lease does not count, because it only runs out.
         let has_leases = self.leases.iter().any(|lease| !lease.is_released());
-        let interval = has_leases.then_some(self.config.connect_interval);
+        // A native that did not answer, because a connection was closed or it starts again, is
+        // asked again after the usual pause.
+        let waits = has_leases && !self.rounds.is_in_vain();
+        let interval = waits.then_some(self.config.connect_interval);
         self.rounds.end(now, interval, &mut self.rng);
     }
 

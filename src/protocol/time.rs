@@ -331,6 +331,18 @@ impl<const RATE: u32, const BURST: u32> Default for Bucket<RATE, BURST> {
     }
 }
 
+/// A host that wakes up later than this did not run: no work of it takes as long.
+const STALL: Duration = Duration::from_secs(5);
+
+/// For how long the process did not run; zero if it did. `overslept`: a loop of the machine is late
+/// by so much. `late`: so long ago the host was to wake up.
+pub fn not_running(overslept: Duration, late: Duration) -> Duration {
+    match late > STALL {
+        true => overslept.max(late),
+        false => overslept,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -361,6 +373,15 @@ mod tests {
         assert_eq!(ticker.due(at(100_000), &mut rng), None);
         assert!(ticker.next() >= at(130_000) && ticker.next() <= at(133_000));
         assert_eq!(ticker.stats().runs, 1);
+    }
+
+    #[test]
+    fn host_that_wakes_up_more_than_five_seconds_late_did_not_run() {
+        let ms = Duration::from_millis;
+        assert_eq!(not_running(ms(0), ms(5_000)), ms(0), "it was busy");
+        assert_eq!(not_running(ms(0), ms(5_001)), ms(5_001));
+        assert_eq!(not_running(ms(40_000), ms(60_000)), ms(60_000));
+        assert_eq!(not_running(ms(700), ms(600)), ms(700));
     }
 
     #[test]

@@ -252,7 +252,7 @@ fn check_is_one_line_and_a_code_for_nagios() {
         (
             include_str!("answers/native-ok.json"),
             0,
-            "OK native: 2 indexers alive, 1 node taken in | indexers=2;1:;;0 nodes=1;;;0 leases=1;1:",
+            "OK native: 1 indexer alive, 1 known by the DHT only, 12 nodes (12 leases at indexers), 1 node taken in | indexers=1;1:;;0 nodes=1;;;0 leases=1;1:",
         ),
     ] {
         let home = Home::new();

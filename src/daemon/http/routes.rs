@@ -8,7 +8,6 @@ use super::{
     request::Request,
 };
 use crate::{
-    config::Role,
     daemon::{
         metrics::{Format, render},
         request::{Call, CallAnswer, CallEvent, PendingCall},
@@ -19,9 +18,6 @@ use crate::{
 
 /// How long the loop may take for an answer: it gives one in each turn.
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(5);
-/// A loop that has not run for so many of its intervals, and a moment, does not run.
-const LATE: u64 = 2;
-const MOMENT_MS: u64 = 5_000;
 
 /// Whether a path is answered without the token: these two tell nothing about peers.
 pub(super) fn is_open(path: &str) -> bool {
@@ -96,32 +92,8 @@ pub(super) fn refused(refusal: &Refusal) -> Answer {
 
 /// Whether a process of this status can do its work.
 fn ready(status: &Status) -> Answer {
-    match obstacle(status) {
+    match &status.verdict.obstacle {
         None => Answer::new(TEXT, &b"ready\n"[..]),
         Some(why) => Answer::again(&format!("not ready: {why}")),
-    }
-}
-
-/// What keeps it from its work.
-fn obstacle(status: &Status) -> Option<String> {
-    let leases = &status.leases;
-    match status.role {
-        Role::Native => {
-            let mut loops = status.loops.iter();
-            let (name, _) = loops.find(|(_, run)| {
-                let since = run.last_ms.unwrap_or(status.uptime_ms);
-                since
-                    > run
-                        .interval_ms
-                        .saturating_mul(LATE)
-                        .saturating_add(MOMENT_MS)
-            })?;
-            Some(format!("the loop {name} does not run"))
-        }
-        Role::Indexer if !leases.iter().any(|lease| lease.role == Role::Native) => {
-            Some("no native grants a lease".into())
-        }
-        Role::Node if leases.is_empty() => Some("no server grants a lease".into()),
-        Role::Indexer | Role::Node => None,
     }
 }

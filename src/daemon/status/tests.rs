@@ -24,7 +24,12 @@ fn peer_is_silent_after_two_fifths_of_its_lease() {
         (36_001, PeerState::Silent),
         (90_000, PeerState::Silent),
     ] {
-        assert_eq!(PeerState::of(last_seen_ms, 90_000 - last_seen_ms), state);
+        let left_ms = 90_000 - last_seen_ms;
+        assert_eq!(PeerState::of(true, last_seen_ms, left_ms), state);
+        assert_eq!(
+            PeerState::of(false, last_seen_ms, left_ms),
+            PeerState::Silent
+        );
     }
 }
 

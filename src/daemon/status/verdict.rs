@@ -11,7 +11,12 @@
 //! | node | no lease at all | fewer leases than it wants, or only with a native; a check of a service fails |
 //! | all | a critical problem | a problem that is a warning; not a notice |
 //!
-//! In its first [`GRACE`] a process that lacks leases, or a native that lacks indexers, is
+//! What is told of indexers is what was observed: *alive* is one whose beats come, *silent* one whose
+//! beats do not or whose stream has ended while its lease lasts. A native does not know how many
+//! nodes there are, because indexers report leases, and a node holds [`LEASES_OF_A_NODE`] by
+//! default.
+//!
+//! In its first [`GRACE_MS`] a process that lacks leases, or a native that lacks indexers, is
 //! `starting`: that is not yet a fault.
 
 #[cfg(test)]
@@ -34,6 +39,16 @@ pub(crate) const GRACE_MS: u64 = 60_000;
 const INTERVALS: u64 = 3;
 /// Reasons that a summary tells; it counts the others.
 const MOST_TOLD: usize = 2;
+/// Leases that a node holds with indexers by default.
+const LEASES_OF_A_NODE: u32 = 2;
+/// Codes of problems that say why a server grants no lease.
+const EXPLAIN: [&str; 5] = [
+    "handshake-refused",
+    "native-is-none",
+    "no-native-known",
+    "same-identity",
+    "wrong-peer-id",
+];
 
 /// Whether a process does its work.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,6 +58,8 @@ pub struct Verdict {
     pub state: VerdictState,
     /// The role and the reasons, the worst first, or what it does: one line for people.
     pub summary: String,
+    /// What keeps it from its work, whatever else is wrong; `None`: it is ready, as `/readyz` says.
+    pub obstacle: Option<String>,
 }
 
 /// Whether a process does its work, in one word.
@@ -68,8 +85,8 @@ pub enum VerdictState {
 pub(in crate::daemon) struct Facts {
     pub(in crate::daemon) role: Role,
     pub(in crate::daemon) uptime_ms: u64,
-    /// Native: indexers that it can hand out.
-    pub(in crate::daemon) live_indexers: usize,
+    /// Native: the indexers.
+    pub(in crate::daemon) indexers: Indexers,
     /// Nodes with a lease here.
     pub(in crate::daemon) nodes: usize,
     /// Leases that this process holds with natives.
@@ -84,6 +101,22 @@ pub(in crate::daemon) struct Facts {
     pub(in crate::daemon) failing_services: Vec<String>,
     /// Its servers that fail.
     pub(in crate::daemon) failing_servers: Vec<FailingServer>,
+}
+
+/// The indexers that a native knows, as it has observed them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(in crate::daemon) struct Indexers {
+    /// Their beats come.
+    pub(in crate::daemon) alive: usize,
+    /// No beat comes, or the stream has ended, and the lease still lasts.
+    pub(in crate::daemon) silent: usize,
+    /// Time since the last beat of the one that is silent for the longest time, ms.
+    pub(in crate::daemon) silent_ms: u64,
+    /// Known by their record of the DHT only.
+    pub(in crate::daemon) dht_only: usize,
+    /// Leases that they reported with their last beats: all, and the most of one.
+    pub(in crate::daemon) leases: u32,
+    pub(in crate::daemon) most_leases: u32,
 }
 
 /// A server that grants no lease, or does not answer.
@@ -106,6 +139,8 @@ impl Verdict {
         let mut reasons = Vec::new();
         reasons.extend(facts.stuck_loops());
         let lack = facts.lack();
+        let stuck = reasons.first().map(|(_, what): &Reason| what.clone());
+        let obstacle = stuck.or_else(|| facts.lacks_all(lack.as_ref()));
         if let Some((state, what)) = lack {
             let in_grace = facts.uptime_ms < GRACE_MS;
             let state = if in_grace {
@@ -113,7 +148,16 @@ impl Verdict {
             } else {
                 state
             };
-            reasons.push((state, what + &facts.failing()));
+            // What a problem says is not said twice.
+            let explains = |problem: &Problem| EXPLAIN.contains(&&*problem.code);
+            let explained = problems
+                .iter()
+                .any(|it| judged(it).is_some() && explains(it));
+            match explained {
+                true if facts.role == Role::Indexer && facts.wanted == 0 => {}
+                true => reasons.push((state, what)),
+                false => reasons.push((state, what + &facts.failing())),
+            }
         }
         reasons.extend(problems.iter().filter_map(judged));
         let failing = facts.failing_services.iter();
@@ -126,6 +170,7 @@ impl Verdict {
         Self {
             state,
             summary: format!("{}: {}", facts.role, facts.told(state, reasons)),
+            obstacle,
         }
     }
 }
@@ -170,7 +215,7 @@ impl Facts {
         Self {
             role,
             uptime_ms: 0,
-            live_indexers: 0,
+            indexers: Indexers::default(),
             nodes: 0,
             with_natives: 0,
             with_indexers: 0,
@@ -200,10 +245,7 @@ impl Facts {
             ..
         } = *self;
         match self.role {
-            Role::Native if self.live_indexers == 0 => {
-                let nodes = counted(&self.nodes, "node");
-                Some((Degraded, format!("no indexer is alive, {nodes} taken in")))
-            }
+            Role::Native if self.indexers.alive == 0 => Some((Degraded, self.of_indexers())),
             Role::Native if with_natives < wanted => {
                 let what = format!("{with_natives} of {} with other natives", leases(wanted));
                 Some((Degraded, what))
@@ -227,6 +269,46 @@ impl Facts {
             }
             Role::Native | Role::Indexer | Role::Node => None,
         }
+    }
+
+    /// What lacks altogether for its work, if this lack is such a one.
+    fn lacks_all(&self, lack: Option<&Reason>) -> Option<String> {
+        let (state, _) = lack?;
+        let what = match self.role {
+            Role::Indexer => "no native grants a lease",
+            Role::Native | Role::Node => "no server grants a lease",
+        };
+        (*state == VerdictState::Critical).then(|| what.to_owned())
+    }
+
+    /// What a native has observed of indexers and nodes.
+    fn of_indexers(&self) -> String {
+        let Indexers {
+            alive,
+            silent,
+            silent_ms,
+            dht_only,
+            leases: held,
+            most_leases,
+        } = self.indexers;
+        let mut text = match alive {
+            0 => "no indexer is alive".to_owned(),
+            alive => format!("{} alive", counted(&alive, "indexer")),
+        };
+        if silent > 0 {
+            text += &format!(", {silent} silent for {}", Coarse(silent_ms));
+        }
+        if dht_only > 0 {
+            text += &format!(", {dht_only} known by the DHT only");
+        }
+        if held > 0 {
+            let nodes = (held / LEASES_OF_A_NODE).max(most_leases);
+            // A node has one lease with an indexer.
+            let about = if nodes == held { "" } else { "about " };
+            let nodes = counted(&nodes, "node");
+            text += &format!(", {about}{nodes} ({} at indexers)", leases(held as usize));
+        }
+        format!("{text}, {} taken in", counted(&self.nodes, "node"))
     }
 
     /// The server that fails for the longest time, after a semicolon: a native, if one does.
@@ -267,10 +349,7 @@ impl Facts {
     fn work(&self) -> String {
         let nodes = counted(&self.nodes, "node");
         match self.role {
-            Role::Native => {
-                let alive = counted(&self.live_indexers, "indexer");
-                format!("{alive} alive, {nodes} taken in")
-            }
+            Role::Native => self.of_indexers(),
             Role::Indexer => format!("{} of {}, {nodes}", self.with_natives, leases(self.wanted)),
             // An indexer that is left is given up after another grants a lease.
             Role::Node => {

@@ -170,7 +170,13 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
             true => None,
             false => {
                 let shortage = self.shortage(now, now);
-                Some(self.delegation.take_in(now, from, shortage))
+                let shortage = self.delegation.take_in(now, from, shortage);
+                let mut usable = self.reachable_live_indexers(now, &sender.reader);
+                if shortage != Shortage::OffersFailed && usable.next().is_some() {
+                    drop(usable);
+                    self.offload.node_came_late();
+                }
+                Some(shortage)
             }
         };
         self.delegation.note_reader(from, sender.reader);

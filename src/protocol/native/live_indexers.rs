@@ -117,6 +117,11 @@ impl LiveIndexer {
         self.heard
     }
 
+    /// The leases that it reported; `None` if it never did.
+    pub fn held(&self) -> Option<u32> {
+        self.load.map(|load| load.held)
+    }
+
     /// Its free leases, less those promised; `None` if it never reported them.
     pub fn free(&self) -> Option<u32> {
         self.load.map(|load| {

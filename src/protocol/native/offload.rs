@@ -2,7 +2,10 @@
 //! reachable.
 //!
 //! ```text
-//!  tick · an indexer registers ─▶ len(responsible_peers) > 0 ? ─no─▶ nothing
+//!  tick · an indexer registers · a node comes that was promised a place before one registered
+//!            │
+//!            ▼
+//!          len(responsible_peers) > 0 ? ─no─▶ nothing
 //!            │ yes
 //!            ▼
 //!          reachable_live_indexers(): live_indexers that have not expired, each pinged
@@ -72,8 +75,10 @@ pub(super) struct Offload<const I: usize> {
     ran: bool,
     /// Whether an indexer that registered began the run. Then every node may be released.
     for_newcomer: bool,
-    /// An indexer has registered, so another run must begin as soon as it may.
+    /// Another run must begin as soon as it may.
     wanted: bool,
+    /// Because an indexer has registered.
+    has_newcomer: bool,
     candidates: Vec<PeerId, I>,
     reachable: Vec<PeerId, I>,
 }
@@ -101,6 +106,7 @@ impl<const I: usize> Offload<I> {
             ran: false,
             for_newcomer: false,
             wanted: false,
+            has_newcomer: false,
             candidates: Vec::new(),
             reachable: Vec::new(),
         }
@@ -123,6 +129,12 @@ impl<const I: usize> Offload<I> {
     /// An indexer registered while nodes are taken in: a run begins now, or a second after the last
     /// one began.
     pub(super) fn indexer_registered(&mut self) {
+        (self.wanted, self.has_newcomer) = (true, true);
+    }
+
+    /// A node came that was promised a place, and an indexer that it can use has registered
+    /// meanwhile: a run begins as above.
+    pub(super) fn node_came_late(&mut self) {
         self.wanted = true;
     }
 
@@ -210,7 +222,7 @@ impl<const I: usize> Offload<I> {
         live: &LiveIndexers<I>,
     ) {
         if delegation.is_empty() {
-            self.wanted = false;
+            (self.wanted, self.has_newcomer) = (false, false);
         }
         if self.phase == Phase::Idle && self.wanted && now >= self.next_run() {
             self.begin(now, Phase::Hurrying, live);
@@ -227,7 +239,7 @@ impl<const I: usize> Offload<I> {
 
     fn begin(&mut self, now: Instant, phase: Phase, live: &LiveIndexers<I>) {
         self.phase = phase;
-        self.for_newcomer = phase == Phase::Hurrying;
+        self.for_newcomer = core::mem::take(&mut self.has_newcomer);
         self.began = now;
         self.ran = true;
         self.wanted = false;

@@ -227,6 +227,12 @@ impl Rounds {
         self.round.first().is_some_and(|round| round.answered)
     }
 
+    /// Whether natives were asked in this round, and none has answered.
+    pub(super) fn is_in_vain(&self) -> bool {
+        let mut round = self.round.iter();
+        round.any(|round| !round.asked.is_empty() && !round.answered)
+    }
+
     /// What the round requests.
     pub(super) fn want(&self) -> Option<Want> {
         self.round.first().map(|round| round.want)

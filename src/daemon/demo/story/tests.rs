@@ -83,6 +83,7 @@ fn blank(process: &str, role: Role) -> Status {
         announced: vec![],
         schema: 1,
         verdict: Verdict {
+            obstacle: None,
             state: VerdictState::Ok,
             summary: String::new(),
         },

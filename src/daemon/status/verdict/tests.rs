@@ -37,9 +37,9 @@ fn failing(role: Role, at: &str, for_ms: u64) -> FailingServer {
 
 #[test]
 fn native_needs_an_indexer_and_the_other_natives() {
-    let native = |live, with, nodes| {
+    let native = |alive, with, nodes| {
         said(&facts(Role::Native, |f| {
-            (f.live_indexers, f.with_natives, f.nodes) = (live, with, nodes);
+            (f.indexers.alive, f.with_natives, f.nodes) = (alive, with, nodes);
         }))
     };
     assert_eq!(
@@ -57,8 +57,110 @@ fn native_needs_an_indexer_and_the_other_natives() {
 }
 
 #[test]
+fn native_tells_of_indexers_what_it_has_observed() {
+    let native = |alive, silent, dht_only| {
+        said(&facts(Role::Native, |f| {
+            f.with_natives = 2;
+            f.indexers = Indexers {
+                alive,
+                silent,
+                silent_ms: 41_999,
+                dht_only,
+                ..Indexers::default()
+            };
+        }))
+    };
+    for (seen, told) in [
+        (
+            native(1, 1, 0),
+            "OK native: 1 indexer alive, 1 silent for 41 s, 0 nodes taken in",
+        ),
+        (
+            native(1, 0, 2),
+            "OK native: 1 indexer alive, 2 known by the DHT only, 0 nodes taken in",
+        ),
+        (
+            native(0, 1, 1),
+            "DEGRADED native: no indexer is alive, 1 silent for 41 s, 1 known by the DHT only, 0 nodes taken in",
+        ),
+    ] {
+        assert_eq!(seen, told);
+    }
+}
+
+#[test]
+fn native_says_about_how_many_nodes_have_the_leases_that_indexers_report() {
+    let native = |leases, most_leases| {
+        said(&facts(Role::Native, |f| {
+            f.with_natives = 2;
+            f.indexers = Indexers {
+                alive: 2,
+                leases,
+                most_leases,
+                ..Indexers::default()
+            };
+        }))
+    };
+    for (seen, nodes) in [
+        (native(24, 12), "about 12 nodes (24 leases at indexers)"),
+        (native(24, 20), "about 20 nodes (24 leases at indexers)"),
+        (native(1, 1), "1 node (1 lease at indexers)"),
+        (native(12, 12), "12 nodes (12 leases at indexers)"),
+    ] {
+        let told = format!("OK native: 2 indexers alive, {nodes}, 0 nodes taken in");
+        assert_eq!(seen, told);
+    }
+}
+
+#[test]
+fn obstacle_is_what_keeps_a_process_from_its_work_even_in_its_first_minute() {
+    let of = |role, change: &dyn Fn(&mut Facts)| Verdict::of(&facts(role, change), &[]).obstacle;
+    assert_eq!(
+        of(Role::Native, &|_| ()),
+        None,
+        "it can do without indexers"
+    );
+    let stuck = |f: &mut Facts| f.loops = vec![("gc", 30_000, 90_001)];
+    let why = "the gc loop has not run for 1 min";
+    assert_eq!(of(Role::Native, &stuck).as_deref(), Some(why));
+    let young = |f: &mut Facts| f.uptime_ms = 0;
+    let why = "no native grants a lease";
+    assert_eq!(of(Role::Indexer, &young).as_deref(), Some(why));
+    assert_eq!(of(Role::Indexer, &|f| f.with_natives = 1), None);
+    let why = "no server grants a lease";
+    assert_eq!(of(Role::Node, &young).as_deref(), Some(why));
+    assert_eq!(of(Role::Node, &|f| f.with_natives = 1), None);
+}
+
+#[test]
+fn what_a_problem_says_is_not_said_twice() {
+    let native = failing(Role::Native, "203.0.113.7:4820", 240_000);
+    let told = |wanted, code: &str| {
+        let indexer = facts(Role::Indexer, |f| {
+            f.wanted = wanted;
+            f.failing_servers = vec![native.clone()];
+        });
+        let problem = Problem {
+            code: code.into(),
+            ..problem(Severity::Critical, "the key is another")
+        };
+        Verdict::of(&indexer, &[problem]).to_string()
+    };
+    assert_eq!(
+        told(1, "handshake-refused"),
+        "CRITICAL indexer: 0 of 1 lease; the key is another"
+    );
+    assert_eq!(
+        told(0, "no-native-known"),
+        "CRITICAL indexer: the key is another"
+    );
+    let other = told(1, "data-dir-gone");
+    assert!(other.contains("unreachable for 4 min (refused)"), "{other}");
+}
+
+#[test]
 fn native_without_others_wants_no_lease() {
-    let first = facts(Role::Native, |f| (f.wanted, f.live_indexers) = (0, 1));
+    let first = facts(Role::Native, |f| (f.wanted, f.indexers.alive) = (0, 1));
     assert_eq!(Verdict::of(&first, &[]).state, VerdictState::Ok);
 }
 
@@ -96,7 +198,7 @@ fn loop_that_has_not_run_for_three_intervals_is_critical() {
     for role in [Role::Native, Role::Indexer] {
         let with = |age| {
             facts(role, |f| {
-                (f.live_indexers, f.with_natives) = (1, 2);
+                (f.indexers.alive, f.with_natives) = (1, 2);
                 f.loops = vec![("gc", 30_000, age), ("offload", 60_000, 0)];
             })
         };

@@ -252,3 +252,37 @@ fn a_node_that_was_handed_over_neither_left_nor_was_lost() {
         assert_eq!(rig.native.entry(at(rig.now), &peer(100)), None);
     }
 }
+
+#[test]
+fn node_whose_first_beat_comes_after_the_first_indexer_does_not_wait_for_a_tick() {
+    let mut rig = Rig::new();
+    rig.now = 1_000;
+    assert!(rig.ask(100, Want::Lease).unwrap().takes_in);
+    rig.now = 1_050;
+    rig.indexer(1);
+    rig.drain();
+    rig.now = 1_100;
+    assert_eq!(rig.node(100).code, AckCode::Accepted);
+    let out = rig.run(1_100);
+    let told = releases(&out);
+    let [(1_100, _, _, ack)] = told.as_slice() else {
+        panic!("{out:?}");
+    };
+    assert_eq!(ack.offers.first().unwrap().peer, peer(1));
+}
+
+#[test]
+fn node_at_which_every_offer_failed_is_not_sent_back_for_a_node_that_comes_late() {
+    let mut rig = Rig::new();
+    assert!(rig.ask(101, Want::Lease).unwrap().takes_in);
+    rig.indexer(1);
+    rig.now = 1_000;
+    assert!(rig.ask(100, Want::OffersFailed).unwrap().takes_in);
+    rig.node(100);
+    rig.run(2_000);
+    rig.node(101);
+    let out = rig.run(3_500);
+    let told: Vec<_> = releases(&out).iter().map(|told| told.1).collect();
+    assert_eq!(told, [peer(101)]);
+    assert_eq!(rig.view().responsible, [peer(100)]);
+}

@@ -471,3 +471,32 @@ fn lease_with_a_native_that_is_no_longer_configured_is_given_up() {
         "{asked:?}"
     );
 }
+
+#[test]
+fn natives_that_did_not_answer_are_asked_again_by_backoff_while_a_lease_is_missing() {
+    let asked_at = |answers: bool| {
+        let mut rig = Rig::new(2, [1]);
+        rig.drain();
+        rig.answer(1, &offering([10]));
+        rig.accepted(10);
+        // The next rounds come by the interval.
+        let is_ask = |did: &(u64, Did)| matches!(did.1, Asked(..));
+        let mut until = rig.now;
+        while !rig.run_held(until).iter().any(is_ask) {
+            until += 100;
+        }
+        let begun = rig.now;
+        match answers {
+            true => rig.answer(1, &offering([10])),
+            false => rig.no_answer(1),
+        };
+        let mut until = rig.now;
+        while !rig.run_held(until).iter().any(is_ask) {
+            until += 100;
+        }
+        rig.now - begun
+    };
+    assert!(asked_at(true) >= CONNECT.as_millis() as u64);
+    let soon = asked_at(false);
+    assert!(soon <= 10_000, "{soon}");
+}
