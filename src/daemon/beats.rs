@@ -103,9 +103,9 @@ impl Driver<'_> {
         ack: &Ack<'_>,
     ) {
         // A lease of 0 ms is not a lease.
-        if ack.code == AckCode::Released || cause == AckCause::Unsolicited {
+        if ack.code == AckCode::Released {
             self.note_released(server, ack);
-        } else if ack.code == AckCode::Accepted && !ack.lease.is_zero() {
+        } else if cause == AckCause::Beat && ack.code == AckCode::Accepted && !ack.lease.is_zero() {
             self.note_granted(server, ack.lease);
             self.note_lease(now);
         }

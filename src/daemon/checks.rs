@@ -167,7 +167,8 @@ impl Checks {
                     (Some(_), false) => CheckState::Ok,
                     (Some(_), true) => CheckState::Failing,
                 },
-                failures: state.failures.into(),
+                // Before its first run it counts as failing, so that the service is not offered.
+                failures: state.since.map_or(0, |_| state.failures.into()),
                 since_ms: state
                     .since
                     .map(|since| now.as_millis().saturating_sub(since.as_millis())),

@@ -296,9 +296,14 @@ pub(crate) fn locate(given: Option<&Path>, env: EnvVars<'_>) -> Result<PathBuf, 
         .into_iter()
         .filter(|dir| connect(dir, PATIENCE).is_ok());
     match only(running.collect()) {
-        Err(Error::NoneRunning) => locate_by_group(&config::service_socket_dirs()),
-        found => found,
+        Err(Error::NoneRunning) => {}
+        found => return found,
     }
+    locate_by_group(&config::service_socket_dirs()).or_else(|error| {
+        let mut dirs = config::default_data_dirs(env).into_iter();
+        let gone = dirs.find(|dir| matches!(error, Error::NoneRunning) && is_bound_in(dir));
+        gone.ok_or(error)
+    })
 }
 
 fn locate_by_group(dirs: &[PathBuf]) -> Result<PathBuf, Error> {
@@ -314,6 +319,21 @@ fn locate_by_group(dirs: &[PathBuf]) -> Result<PathBuf, Error> {
         (Err(Error::NoneRunning), Some(dir)) => Err(Error::NotOurs(dir.clone())),
         (found, _) => found,
     }
+}
+
+/// Whether a process holds the control socket of this directory. The system tells it even if the
+/// directory was removed, and the socket cannot be reached any more (proc(5), `/proc/net/unix`).
+fn is_bound_in(dir: &Path) -> bool {
+    let Ok(sockets) = std::fs::read("/proc/net/unix") else {
+        return false;
+    };
+    let path = dir.join(SOCKET);
+    let path = path.as_os_str().as_bytes();
+    let mut lines = sockets.split(|byte| *byte == b'\n');
+    lines.any(|line| {
+        line.strip_suffix(path)
+            .is_some_and(|rest| rest.ends_with(b" "))
+    })
 }
 
 /// The peer id of the running daemon, or else the one in the data directory.

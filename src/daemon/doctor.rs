@@ -16,13 +16,18 @@ use miniserde::{Serialize, json};
 use super::{
     client::{self, OperatorRequest},
     clock,
-    mistakes::{early_clock, open_dir},
+    mistakes::{RESET, early_clock, open_dir},
     problems::Mistake,
     report::host_and_port,
-    status::{CheckState, Plain, ReachableState, ServerState, Severity, Span, Status, counted},
+    status::{
+        CheckState, Plain, ReachableState, ServerState, Severity, Span, Status, counted, explains,
+    },
     storage,
 };
-use crate::config::{EnvVars, Role, default_data_dirs, service_socket_dirs};
+use crate::{
+    config::{EnvVars, Role, default_data_dirs, service_socket_dirs},
+    protocol::rivals::SAME_IDENTITY,
+};
 
 /// How long a connection to an own address may take.
 const CONNECT: Duration = Duration::from_secs(2);
@@ -44,7 +49,7 @@ pub(crate) struct Report {
 struct Finding {
     /// What it is about, one word; for a problem of the daemon, its code.
     about: String,
-    /// `ok`, `note`, `warning` or `critical`.
+    /// `ok`, `note`, `notice`, `warning` or `critical`.
     state: &'static str,
     what: String,
     /// What to do or to type; `None` if nothing is wrong.
@@ -80,7 +85,7 @@ impl Report {
         self.findings.push(Finding {
             about: about.into(),
             state: match severity {
-                Severity::Notice => "note",
+                Severity::Notice => "notice",
                 Severity::Warning => "warning",
                 Severity::Critical => "critical",
             },
@@ -124,7 +129,9 @@ pub(crate) fn examine(given: Option<&Path>, env: EnvVars<'_>) -> Result<Report, 
                 asked => asked,
             };
             let status = asked.map_err(|error| no_daemon(&mut report, &error)).ok();
-            (Some(dir), status.map(|answer| answer.value))
+            // That there is no directory is said once.
+            let dir = Some(dir).filter(|dir| status.is_some() || dir.is_dir());
+            (dir, status.map(|answer| answer.value))
         }
     };
     if let Some(dir) = &dir {
@@ -139,8 +146,20 @@ pub(crate) fn examine(given: Option<&Path>, env: EnvVars<'_>) -> Result<Report, 
 }
 
 fn no_daemon(report: &mut Report, error: &client::Error) {
-    let hint = "start it, for example `systemctl start oc-discovery@node`, and ask again; as root if it is a service \
-                of the system";
+    use client::Error::{Deaf, DirectoryGone, NoDirectory, NotOurs};
+    let hint = match error {
+        DirectoryGone(_) => {
+            "put the directory back as it was, or else it starts as a new peer, then restart the daemon: `systemctl \
+             restart oc-discovery@ROLE`, or stop it and start it as before"
+        }
+        NotOurs(_) => "ask as root: `sudo oc-discovery doctor`",
+        Deaf(..) => "is it stopped or overloaded? `systemctl status oc-discovery@ROLE`, and `top`",
+        NoDirectory(_) => "is --data-dir right? the daemon makes the directory when it starts",
+        _ => {
+            "start it, for example `systemctl start oc-discovery@node`, and ask again; as root if it is a service of \
+             the system"
+        }
+    };
     report.wrong("daemon", Severity::Critical, error.to_string(), hint);
 }
 
@@ -152,11 +171,6 @@ fn known_dir(env: EnvVars<'_>) -> Option<PathBuf> {
 
 fn look_at_files(report: &mut Report, dir: &Path) {
     let shown = dir.display();
-    if !dir.is_dir() {
-        let what = format!("there is no data directory {shown}");
-        let hint = "the daemon makes it when it starts; is --data-dir right?";
-        return report.wrong("data-dir", Severity::Warning, what, hint);
-    }
     if service_socket_dirs().iter().any(|it| it == dir) {
         let what = "its files are not for this user; root's doctor looks at them, too";
         return report.say("data-dir", "note", what);
@@ -176,9 +190,10 @@ fn look_at_clock(report: &mut Report) {
     match early_clock(clock::wall()) {
         Some(it) => report.wrong(it.code, it.severity, it.what, &it.hint),
         None if clock::synchronised() => report.good("clock", "the system clock can be right"),
+        // The time of servers that grant a lease is used, so this is no fault of the daemon.
         None => report.wrong(
             "clock",
-            Severity::Warning,
+            Severity::Notice,
             "the system clock has not been synchronised since the start",
             "timedatectl timesync-status",
         ),
@@ -217,11 +232,11 @@ fn look_at_daemon(report: &mut Report, status: &Status) {
     }
     for problem in &status.problems {
         let since = Span::of(Duration::from_millis(problem.since_ms));
-        let what = format!(
-            "{} (for {since}, {})",
-            problem.what,
-            counted(&problem.count, "time")
-        );
+        let times = match problem.count {
+            0 | 1 => String::new(),
+            more => format!(", {more} times"),
+        };
+        let what = format!("{} (for {since}{times})", problem.what);
         report.wrong(&problem.code, problem.severity, what, &problem.hint);
     }
 }
@@ -285,32 +300,52 @@ fn look_at_servers(report: &mut Report, status: &Status) {
             );
         }
     }
+    let mut is_explained = status.problems.iter().any(explains);
     for server in &status.servers {
         let at = server.addr.as_deref().unwrap_or("no known address");
+        let mut problems = status.problems.iter().filter(|problem| explains(problem));
+        let is_problem = problems.any(|problem| problem.what.contains(at));
         let what = format!("{} at {at}", server.role);
         match (server.state, &server.last_error) {
             (ServerState::Granted, _) => report.good("server", format!("{what} grants a lease")),
+            // It is named below, with what to type.
+            (ServerState::NoNative, _) => report.say("server", "note", format!("{what} is none")),
+            (_, Some(why)) if is_problem => {
+                report.say("server", "note", format!("{what}: {}", Plain(why)));
+            }
             // A node tries those that natives offer: whether it holds a lease is looked at below.
             (_, Some(why)) if server.role == Role::Indexer => {
                 report.say("server", "note", format!("{what}: {}", Plain(why)));
             }
-            (_, Some(why)) => report.wrong(
-                "server",
-                Severity::Warning,
-                format!("{what}: {}", Plain(why)),
-                "is it running, and is the way to it open? `oc-discovery doctor` there says more",
-            ),
+            (_, Some(why)) => {
+                is_explained = true;
+                report.wrong(
+                    "server",
+                    Severity::Warning,
+                    format!("{what}: {}", Plain(why)),
+                    &hint_for(why, at),
+                );
+            }
             (ServerState::Idle, None) => report.good("server", format!("{what} is known")),
             (_, None) => report.say("server", "note", format!("{what} is being tried")),
         }
     }
     match (status.role, status.leases.len()) {
         (Role::Native, _) => {}
+        // It follows from what is counted already.
+        (_, 0) if is_explained => {
+            report.ok = false;
+            report.say(
+                "lease",
+                "critical",
+                format!("{UNFOUND}, for the reason said here"),
+            );
+        }
         (_, 0) => report.wrong(
             "lease",
             Severity::Critical,
-            "no server grants a lease, so that nobody finds this process",
-            "see the servers above",
+            UNFOUND,
+            "wait for a minute; then `oc-discovery status`, and the log, say what it waits for",
         ),
         (_, leases) => report.good("lease", format!("{leases} held")),
     }
@@ -330,6 +365,45 @@ fn look_at_reach(report: &mut Report, status: &Status) {
     }
 }
 
+const UNFOUND: &str = "no server grants a lease, so that nobody finds this process";
+
+/// What to do about a server at `HOST:PORT` that fails for this reason.
+fn hint_for(why: &str, at: &str) -> String {
+    let host = at.rsplit_once(':').map_or(at, |(host, _)| host);
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let says = |words: &[&str]| words.iter().any(|word| why.contains(word));
+    if says(&["connection refused"]) {
+        format!(
+            "nothing listens at {at}: is it running there, and is the port right? `oc-discovery status` there shows \
+             where it listens"
+        )
+    } else if says(&["no route", "unreachable"]) {
+        format!("this host has no way there: `ip route get {host}`")
+    } else if says(&[
+        "does not exist",
+        "resolve",
+        "name server",
+        "no address that can be used",
+    ]) {
+        format!("`getent ahosts {host}`, and /etc/resolv.conf")
+    } else if says(&["handshake"]) {
+        "is the key the same? compare the fingerprint that `oc-discovery doctor` shows on both"
+            .to_owned()
+    } else if says(&[SAME_IDENTITY]) {
+        RESET.to_owned()
+    } else if says(&["another peer", "this process itself"]) {
+        "write the address that `oc-discovery status` on the native shows".to_owned()
+    } else if says(&["clock"]) {
+        "`timedatectl` on both: one of the clocks is wrong".to_owned()
+    } else if says(&["timed out", "does not answer"]) {
+        format!(
+            "the host is off, or a firewall drops it: `ping {host}`, and open TCP to {at} there"
+        )
+    } else {
+        "`oc-discovery doctor` there says more".to_owned()
+    }
+}
+
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for finding in &self.findings {
@@ -344,7 +418,7 @@ impl fmt::Display for Report {
         match self
             .findings
             .iter()
-            .filter(|one| one.hint.is_some() && one.state != "note")
+            .filter(|one| one.hint.is_some() && one.state != "notice")
             .count()
         {
             0 => f.write_str("nothing is wrong"),
@@ -401,6 +475,48 @@ mod tests {
                 r#"{"about":"key","state":"note","what":"none","hint":null}]}"#
             )
         );
+    }
+
+    #[test]
+    fn each_cause_of_a_failure_has_what_to_type() {
+        let at = "192.0.2.7:4820";
+        for (why, typed) in [
+            (
+                "cannot be reached at 192.0.2.7:4820: connection refused",
+                "is the port right?",
+            ),
+            (
+                "cannot be reached at 192.0.2.7:4820: no route to host",
+                "ip route get 192.0.2.7",
+            ),
+            (
+                "cannot be reached at 192.0.2.7:4820: connection timed out",
+                "ping 192.0.2.7",
+            ),
+            ("does not answer", "ping 192.0.2.7"),
+            (
+                "cannot be reached at /dns4/a: the name a does not exist",
+                "getent ahosts",
+            ),
+            (
+                "cannot be reached at x: handshake refused: is the key the same?",
+                "fingerprint",
+            ),
+            (
+                "cannot be reached at x: another peer answers, with the id 12",
+                "on the native shows",
+            ),
+            (
+                "gives no lease: another device at 192.0.2.9 has your identity",
+                "identity reset",
+            ),
+            ("gives no lease: your clock is ahead", "timedatectl"),
+            ("gives no lease: full", "there says more"),
+        ] {
+            let hint = hint_for(why, at);
+            assert!(hint.contains(typed), "{why}: {hint}");
+        }
+        assert!(hint_for("no route to host", "[2001:db8::1]:4820").ends_with("2001:db8::1`"));
     }
 
     #[test]

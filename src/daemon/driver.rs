@@ -104,8 +104,8 @@ pub(super) struct Driver<'m> {
     pub(super) synchronised: bool,
     /// The files whose permissions and presence are watched.
     pub(super) files: Files,
-    /// This process is configured with itself as a native.
-    pub(super) has_itself_as_native: bool,
+    /// What is known of the configured natives before one is.
+    pub(super) given: natives::Given,
     /// The fingerprint of the pre-shared key, which is no secret; `None`: there is no key.
     pub(super) key: Option<String>,
     pub(super) started: Instant,
@@ -175,9 +175,7 @@ impl<'m> Driver<'m> {
             invitation: Invitation::default(),
             synchronised: clock::synchronised(),
             files: Files::new(config.data_dir.as_deref(), config.psk.as_deref()),
-            has_itself_as_native: natives::given(&config.natives)
-                .iter()
-                .any(|(native, _)| *native == own),
+            given: natives::Given::of(&config.natives, &own),
             key: key_of_network,
             started: now,
             paced: now,
@@ -258,6 +256,7 @@ impl<'m> Driver<'m> {
                 break;
             }
         }
+        self.note_network(false);
         self.tell_troubles(now);
         self.check_if_due(now);
         self.ask_back_if_due(now);
@@ -366,6 +365,7 @@ impl<'m> Driver<'m> {
                 }
                 self.link_changed(now);
                 if change.came() {
+                    self.note_network(true);
                     self.handle(now, Input::NetworkChanged);
                 }
             }

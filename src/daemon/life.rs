@@ -174,7 +174,9 @@ impl Driver<'_> {
     /// Logs the end of a lease.
     pub(super) fn log_end(&mut self, peer: &PeerId, end: &LeaseEnd) {
         self.counters.ended(end.how);
-        let called = self.env.called_at(end.role, peer, end.source);
+        // The connection of a peer that is silent is still there.
+        let source = self.env.net.source(peer);
+        let called = self.env.called_at(end.role, peer, source);
         let was_taken_in = end.role == Role::Node && self.env.machine().role() == Role::Native;
         let code = match end.how {
             EndCause::Left => "left",
@@ -183,7 +185,7 @@ impl Driver<'_> {
             EndCause::Yielded => "yielded",
             EndCause::NewRole => "new-role",
         };
-        let about = self.env.about(code, end.role.name(), peer, end.source);
+        let about = self.env.about(code, end.role.name(), peer, source);
         each!(info, &about; "{}", ending(&called, end, was_taken_in));
     }
 }
@@ -295,7 +297,6 @@ mod tests {
             role: Role::Node,
             held_s: 3_700,
             silent_s: 121,
-            source: None,
         };
         for (how, said) in [
             (EndCause::Left, "n has left: it was here for 1 h 1 min"),

@@ -49,6 +49,9 @@ const NEARLY_FULL: usize = 90;
 const ROOMY: usize = 80;
 
 const TWO_DEVICES: &str = "same-identity";
+/// What to type on a copied device.
+pub(super) const RESET: &str = "stop it, type `oc-discovery identity reset DIR` with its data directory, and start it \
+                                again: it gets an identity of its own";
 /// What such a problem is about if the other device has the identity of this one.
 const OWN: &str = "own";
 
@@ -58,7 +61,7 @@ impl Driver<'_> {
     pub(super) fn begin_to_look(&mut self, now: Instant) {
         let mut found: Vec<_> = self.files.mistakes().collect();
         found.extend(early_clock(clock::wall()));
-        found.extend(self.has_itself_as_native.then(itself_as_native));
+        found.extend(self.given.has_itself.then(itself_as_native));
         self.problems.found(now, found);
     }
 
@@ -78,6 +81,7 @@ impl Driver<'_> {
             self.env.machine().role(),
             leases,
             self.env.natives().into_iter().next().is_some(),
+            &self.given.by_name,
         ));
         let addrs = self.env.net.record_addrs();
         all.extend(no_address(
@@ -88,7 +92,7 @@ impl Driver<'_> {
         all.extend(self.unreachable());
         all.extend(self.files.mistakes());
         all.extend(early_clock(clock::wall()));
-        all.extend(self.has_itself_as_native.then(itself_as_native));
+        all.extend(self.given.has_itself.then(itself_as_native));
         self.problems.found(now, all);
     }
 }
@@ -208,9 +212,7 @@ fn same_identity(contested: &Contested) -> Mistake {
             "two devices use the identity {}: keeps the one at {kept}, refuses the one at {refused}",
             short(peer)
         ),
-        hint: "on the one that is the copy, remove the file `identity` in its data directory and \
-               start it again"
-            .into(),
+        hint: format!("on the one that is the copy: {RESET}"),
     }
 }
 
@@ -225,9 +227,7 @@ fn own_identity_elsewhere(called: &str, leases: usize) -> Mistake {
         },
         about: OWN.into(),
         what: format!("another device uses the identity of this one, and {called} keeps that one"),
-        hint: "if this device is the copy, stop it, remove the file `identity` in its data \
-               directory, and start it again"
-            .into(),
+        hint: format!("if this device is the copy: {RESET}"),
     }
 }
 
@@ -334,18 +334,34 @@ fn no_address(role: Role, has_some: bool, only_here: bool) -> Option<Mistake> {
 }
 
 /// Without a native there is no way into the network.
-fn no_native(role: Role, leases: usize, knows_one: bool) -> Option<Mistake> {
-    (role != Role::Native && !knows_one).then(|| Mistake {
-        code: "no-native-known",
+fn no_native(role: Role, leases: usize, knows_one: bool, by_name: &[String]) -> Option<Mistake> {
+    if role == Role::Native || knows_one {
+        return None;
+    }
+    let (code, what, hint) = match by_name {
+        [] => (
+            "no-native-known",
+            "no native is known, and none has been found on the network".into(),
+            "give one with --native /ip4/ADDRESS/tcp/4820/p2p/ID; `oc-discovery status` on the native shows it",
+        ),
+        names => (
+            "native-unresolved",
+            format!(
+                "no native is known yet: {} is not resolved",
+                names.join(", ")
+            ),
+            "the log says why; `dig +short TXT _dnsaddr.NAME` for /dnsaddr/NAME, and /etc/resolv.conf",
+        ),
+    };
+    Some(Mistake {
+        code,
         severity: match leases {
             0 => Severity::Critical,
             _ => Severity::Warning,
         },
         about: String::new(),
-        what: "no native is known, and none has been found on the network".into(),
-        hint: "give one with --native /ip4/ADDRESS/tcp/4820/p2p/ID; `oc-discovery status` on the \
-               native shows it"
-            .into(),
+        what,
+        hint: hint.into(),
     })
 }
 
@@ -407,12 +423,24 @@ mod tests {
     #[test]
     fn only_a_native_needs_no_native() {
         let severity = |role, leases, knows_one| {
-            no_native(role, leases, knows_one).map(|mistake| mistake.severity)
+            no_native(role, leases, knows_one, &[]).map(|mistake| mistake.severity)
         };
         assert_eq!(severity(Role::Native, 0, false), None);
         assert_eq!(severity(Role::Node, 0, true), None);
         assert_eq!(severity(Role::Node, 1, false), Some(Severity::Warning));
         assert_eq!(severity(Role::Indexer, 0, false), Some(Severity::Critical));
+    }
+
+    #[test]
+    fn native_that_is_given_by_a_name_is_not_resolved_yet() {
+        let names = ["/dnsaddr/example.com".to_owned()];
+        let found = no_native(Role::Node, 0, false, &names).unwrap();
+        assert_eq!(found.code, "native-unresolved");
+        assert!(found.what.contains("/dnsaddr/example.com"), "{found:?}");
+        assert_eq!(
+            no_native(Role::Node, 0, false, &[]).unwrap().code,
+            "no-native-known"
+        );
     }
 
     #[test]

@@ -103,7 +103,7 @@ use self::{
 use crate::{
     config::{Config, Role},
     net::{NetEvent, executor},
-    protocol::{Instant, time::not_running},
+    protocol::{Instant, not_running},
 };
 
 #[cfg(feature = "program")]

@@ -9,10 +9,11 @@ use async_io::Timer;
 use libp2p::{Multiaddr, multiaddr::Protocol};
 use smol::channel::{Receiver, Sender, bounded};
 
+use super::{clock, servers::tries as in_words, status::Span};
 use crate::{
     config::NativeAddr,
     net::{convert, dns::Resolver, executor},
-    protocol::{Addrs, PeerId, capacities::MAX_NATIVES},
+    protocol::{Addrs, Instant, PeerId, capacities::MAX_NATIVES},
 };
 
 /// The time after a successful lookup until the next one.
@@ -23,6 +24,25 @@ const RETRY_MAX: Duration = Duration::from_secs(60);
 
 /// A native that has become known, and its addresses.
 pub(super) type Learned = (PeerId, Addrs);
+
+/// What the given natives say before one is known.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Given {
+    /// This process is among them.
+    pub(super) has_itself: bool,
+    /// Those that are given by a name, which has to be resolved.
+    pub(super) by_name: Vec<String>,
+}
+
+impl Given {
+    pub(super) fn of(natives: &[NativeAddr], own: &PeerId) -> Self {
+        let by_name = natives.iter().filter(|native| native.peer.is_none());
+        Self {
+            has_itself: given(natives).iter().any(|(native, _)| native == own),
+            by_name: by_name.map(|native| native.addr.to_string()).collect(),
+        }
+    }
+}
 
 /// The natives that are given with their peer ids, each once with all its addresses.
 pub(super) fn given(natives: &[NativeAddr]) -> Vec<Learned> {
@@ -44,9 +64,19 @@ pub(super) fn resolve(natives: &[NativeAddr]) -> Receiver<Learned> {
 async fn look(addr: Multiaddr, found: Sender<Learned>) {
     let resolver = Resolver::of_this_thread();
     let mut retry = RETRY_FIRST;
+    let mut outage = Outage::default();
     loop {
-        let pause = match resolver.resolve(&addr).await.map(named) {
+        let resolved = resolver.resolve(&addr).await.map(named);
+        let now = Instant::from_millis(clock::boottime());
+        let pause = match resolved {
             Ok(natives) if !natives.is_empty() => {
+                if let Some((lasted, tries)) = outage.over(now) {
+                    log::info!(
+                        "{addr} is resolved again after {}, {}",
+                        Span::of(lasted),
+                        in_words(tries)
+                    );
+                }
                 for native in natives {
                     if found.send(native).await.is_err() {
                         return;
@@ -56,11 +86,23 @@ async fn look(addr: Multiaddr, found: Sender<Learned>) {
                 LOOK_AGAIN
             }
             Ok(_) => {
-                log::warn!("{addr}: its records name no peer: they must end in /p2p/ID");
+                let why = "its records name no peer: they must end in /p2p/ID";
+                if outage.is_new(now, why) {
+                    log::warn!(
+                        "{addr}: {why}; looks again every {} s",
+                        LOOK_AGAIN.as_secs()
+                    );
+                }
                 LOOK_AGAIN
             }
             Err(error) => {
-                log::warn!("{addr}: {error}; tries again in {} s", retry.as_secs());
+                let why = error.to_string();
+                if outage.is_new(now, &why) {
+                    log::warn!(
+                        "{addr}: {why}; tries again in {} s, and says so no more",
+                        retry.as_secs()
+                    );
+                }
                 let pause = retry;
                 retry = (retry * 2).min(RETRY_MAX);
                 pause
@@ -71,6 +113,35 @@ async fn look(addr: Multiaddr, found: Sender<Learned>) {
         if found.is_closed() {
             return;
         }
+    }
+}
+
+/// For how long a name has led to no native, and why.
+#[derive(Debug, Default)]
+struct Outage {
+    since: Option<Instant>,
+    why: String,
+    tries: u64,
+}
+
+impl Outage {
+    /// A lookup has failed. Returns whether that is to be said: the first time, and for a new
+    /// reason.
+    fn is_new(&mut self, now: Instant, why: &str) -> bool {
+        self.since.get_or_insert(now);
+        self.tries = self.tries.saturating_add(1);
+        let is_new = self.why != why;
+        if is_new {
+            why.clone_into(&mut self.why);
+        }
+        is_new
+    }
+
+    /// A lookup has succeeded. Returns how long none did, and the number of tries, if one failed
+    /// before.
+    fn over(&mut self, now: Instant) -> Option<(Duration, u64)> {
+        let Self { since, tries, .. } = std::mem::take(self);
+        Some((now - since?, tries))
     }
 }
 
@@ -116,6 +187,34 @@ mod tests {
         ]);
         let counts: Vec<_> = given.iter().map(|(_, addrs)| addrs.len()).collect();
         assert_eq!(counts, [2, 1]);
+    }
+
+    #[test]
+    fn names_that_are_not_resolved_are_told_for_each_reason_once_and_their_return() {
+        let at = Instant::from_millis;
+        let mut outage = Outage::default();
+        assert_eq!(outage.over(at(0)), None);
+        for (now, why, is_new) in [(1, "a", true), (2, "a", false), (3, "b", true)] {
+            assert_eq!(outage.is_new(at(now), why), is_new, "{now}");
+        }
+        assert_eq!(outage.over(at(61_001)), Some((Duration::from_secs(61), 3)));
+        assert_eq!(outage.over(at(61_002)), None);
+        assert!(outage.is_new(at(61_003), "b"), "it is another outage");
+    }
+
+    #[test]
+    fn given_names_wait_to_be_resolved() {
+        let native = |peer, addr: &str| NativeAddr {
+            peer,
+            addr: addr.parse().unwrap(),
+        };
+        let given = [
+            native(Some(id(1)), "/ip4/192.0.2.1/tcp/1"),
+            native(None, "/dnsaddr/example.com"),
+        ];
+        let of = |n| Given::of(&given, &PeerId::from_bytes([n; 32]));
+        assert_eq!((of(1).has_itself, of(2).has_itself), (true, false));
+        assert_eq!(of(1).by_name, ["/dnsaddr/example.com"]);
     }
 
     #[test]

@@ -13,7 +13,9 @@
 //! be ([`Problems::over`]).
 //!
 //! Invariants: at most [`MOST`] problems, and [`OF_ONE_CODE`] of one code, so that no peer can
-//! displace a problem of another kind, or fill the log with them; what finds no room is counted.
+//! displace a problem of another kind, or fill the log with them; what finds no room is counted. A
+//! notice gives way to what is worse at once, and to another notice after [`TURN`], so that strangers
+//! hide neither.
 
 use std::time::Duration;
 
@@ -25,6 +27,8 @@ use crate::protocol::{Instant, TableStats};
 pub(super) const MOST: usize = 64;
 /// Problems of one code at a time.
 pub(super) const OF_ONE_CODE: usize = 8;
+/// A notice that was listed for so long gives way to another one, because strangers cause them.
+const TURN: Duration = Duration::from_secs(60);
 /// An event is over this long after it last happened.
 pub(super) const LINGER: Duration = Duration::from_secs(600);
 
@@ -58,6 +62,7 @@ pub(super) struct Problem {
 pub(super) struct Problems {
     all: Vec<Problem>,
     refused: u64,
+    evicted: u64,
 }
 
 impl Problems {
@@ -116,7 +121,7 @@ impl Problems {
             used: self.all.len(),
             capacity: MOST,
             refused: self.refused,
-            evicted: 0,
+            evicted: self.evicted,
         }
     }
 
@@ -132,8 +137,7 @@ impl Problems {
             known.mistake = mistake;
             return;
         }
-        let of_code = |known: &&Problem| known.mistake.code == mistake.code;
-        if self.all.len() >= MOST || self.all.iter().filter(of_code).count() >= OF_ONE_CODE {
+        if !self.has_room(now, &mistake) {
             self.refused = self.refused.saturating_add(1);
             return;
         }
@@ -145,6 +149,26 @@ impl Problems {
             count: 1,
             is_state,
         });
+    }
+
+    /// Whether there is room for the mistake. Removes the oldest notice if that makes some.
+    fn has_room(&mut self, now: Instant, mistake: &Mistake) -> bool {
+        let of_code = |known: &&Problem| known.mistake.code == mistake.code;
+        let is_full = self.all.iter().filter(of_code).count() >= OF_ONE_CODE;
+        if !is_full && self.all.len() < MOST {
+            return true;
+        }
+        let is_notice = |one: &Mistake| one.severity == Severity::Notice;
+        // The oldest is the first.
+        let at = self.all.iter().position(|known| {
+            let may_go = !is_notice(mistake) || now - known.since >= TURN;
+            is_notice(&known.mistake) && may_go && (!is_full || of_code(&known))
+        });
+        if let Some(at) = at {
+            self.all.remove(at);
+            self.evicted = self.evicted.saturating_add(1);
+        }
+        at.is_some()
     }
 
     fn end(&mut self, now: Instant, is_over: impl Fn(&Problem) -> bool) {
@@ -269,6 +293,30 @@ mod tests {
         assert_eq!((stats.used, stats.refused), (OF_ONE_CODE, 1));
         problems.happened(at(0), mistake("b", ""));
         assert!(problems.has("b", ""));
+    }
+
+    #[test]
+    fn strangers_take_turns_and_hide_nothing_that_is_worse() {
+        let notice = |about: usize| Mistake {
+            severity: Severity::Notice,
+            ..mistake("a", about)
+        };
+        let mut problems = Problems::default();
+        for n in 0..OF_ONE_CODE {
+            problems.happened(at(0), notice(n));
+        }
+        let another = OF_ONE_CODE.to_string();
+        problems.happened(at(59_999), notice(OF_ONE_CODE));
+        assert!(!problems.has("a", &another));
+        problems.happened(at(60_000), notice(OF_ONE_CODE));
+        assert!(problems.has("a", &another) && !problems.has("a", "0"));
+        problems.happened(at(60_001), mistake("a", "own"));
+        assert!(problems.has("a", "own") && !problems.has("a", "1"));
+        let stats = problems.stats();
+        assert_eq!(
+            (stats.used, stats.refused, stats.evicted),
+            (OF_ONE_CODE, 1, 2)
+        );
     }
 
     #[test]

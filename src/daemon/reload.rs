@@ -236,7 +236,7 @@ impl Driver<'_> {
     fn change_natives(&mut self, before: &Config, after: &Config) {
         self.relink(before, after);
         let given = natives::given(&after.natives);
-        self.has_itself_as_native = given.iter().any(|(native, _)| *native == self.env.own);
+        self.given = natives::Given::of(&after.natives, &self.env.own);
         let was_given = natives::given(&before.natives);
         let by_name = |config: &Config| config.natives.iter().any(|n| n.peer.is_none());
         let is_in = |list: &[natives::Learned], peer: &PeerId| list.iter().any(|n| n.0 == *peer);

@@ -8,7 +8,8 @@ mod troubles;
 
 use std::time::Duration;
 
-use self::troubles::{Manner, Over, Troubles, tries};
+pub(super) use self::troubles::tries;
+use self::troubles::{Manner, Over, Troubles};
 use super::{
     driver::Driver,
     environment::Environment,
@@ -34,9 +35,11 @@ pub(super) struct Servers {
     /// Leases that ended and were not granted again: since when. The latest are at the end.
     lost: Vec<(PeerId, Instant)>,
     troubles: Troubles,
-    /// The server that denied a lease last. The reason for dropping its stream is logged
-    /// already.
-    denied: Option<PeerId>,
+    /// The servers that denied a lease and whose streams were not dropped yet: the reason for that
+    /// is logged already.
+    denied: Vec<PeerId>,
+    /// The network has changed in this turn, and the core drops what was sent over the old one.
+    network_changed: bool,
     /// It was logged that no offered indexer grants a lease.
     stranded: bool,
 }
@@ -59,7 +62,8 @@ impl Servers {
             held: Vec::new(),
             lost: Vec::new(),
             troubles: Troubles::default(),
-            denied: None,
+            denied: Vec::new(),
+            network_changed: false,
             stranded: false,
         }
     }
@@ -264,14 +268,21 @@ impl Driver<'_> {
             held.late = Some(now);
             let called = self.env.server(server);
             let about = self.env.about_server("server-late", server);
-            tell!(info, &about; "{called} does not answer: opens a new connection beside the silent one");
+            let why = match self.servers.network_changed {
+                true => "was reached over the old network",
+                false => "does not answer",
+            };
+            tell!(info, &about; "{called} {why}: opens a new connection beside the silent one");
         }
     }
 
     /// Logs that the server gives no lease.
     pub(super) fn note_denied(&mut self, server: PeerId, reason: &Reason) {
         self.counters.leases_denied += 1;
-        self.servers.denied = Some(server);
+        let denied = &mut self.servers.denied;
+        denied.retain(|denied| *denied != server);
+        denied.truncate(MOST_LOST - 1);
+        denied.push(server);
         self.note_end(&server, "it is denied");
         let what = format!("gives no lease: {}", reason.escape_debug());
         self.failed(server, self.env.server(&server), what, Manner::Denied);
@@ -279,8 +290,14 @@ impl Driver<'_> {
 
     /// Our stream to the server is dropped, because it gives no lease or does not answer.
     pub(super) fn note_dropped(&mut self, server: PeerId) {
+        let servers = &mut self.servers;
+        let denied = servers.denied.extract_if(.., |denied| *denied == server);
+        let is_denied = denied.count() > 0;
+        if servers.network_changed {
+            return self.note_end(&server, "the network has changed");
+        }
         self.note_end(&server, "it does not answer");
-        if self.servers.denied.take() != Some(server) {
+        if !is_denied {
             let what = "does not answer".to_owned();
             self.failed(server, self.env.server(&server), what, Manner::Silent);
         }
@@ -302,6 +319,11 @@ impl Driver<'_> {
         let called = self.env.server(&server);
         let what = "does not say which indexers there are";
         self.note_failure(server, called, why, (what, Manner::Unasked));
+    }
+
+    /// Whether the network has changed in this turn.
+    pub(super) fn note_network(&mut self, changed: bool) {
+        self.servers.network_changed = changed;
     }
 
     /// Logs that we give up the lease with the server.

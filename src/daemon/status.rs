@@ -36,6 +36,8 @@ pub(crate) use text::Span;
 pub(super) use text::table;
 #[cfg(feature = "program")]
 pub(crate) use text::{host_and_port, short_id};
+#[cfg(feature = "program")]
+pub(super) use verdict::explains;
 pub(super) use verdict::{Facts, FailingServer, Indexers};
 pub use verdict::{Verdict, VerdictState};
 pub(crate) use watch::{CaughtUp, WatchEventName, WatchRow};

@@ -59,7 +59,6 @@ impl StreamRecord {
             role: self.role,
             held_s: seconds(now - self.since),
             silent_s: seconds(now - self.last_seen),
-            source: self.source,
         }
     }
 }

@@ -70,8 +70,6 @@ pub struct LeaseEnd {
     pub held_s: u32,
     /// Time since the holder's last beat, in whole seconds.
     pub silent_s: u32,
-    /// Where its last heartbeat stream came from, if the driver reported it.
-    pub source: Option<Endpoint>,
 }
 
 /// How a lease has ended.

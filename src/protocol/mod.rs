@@ -84,5 +84,5 @@ pub use node::{MAX_MIN_INDEXERS, Node, NodeConfig};
 pub use reader::Reader;
 pub use rivals::{Contested, FirstBeat};
 pub use table::{TableStats, Vacant};
-pub use time::{Instant, LoopStats, Pace, Rng};
+pub use time::{Instant, LoopStats, Pace, Rng, not_running};
 pub use types::*;

@@ -186,6 +186,15 @@ fn data_directory_that_goes_is_noticed_long_before_the_end() {
     eventually("the loss", within, || {
         native.log().contains("has gone").then_some(())
     });
+    let told = world.ask(&native, "doctor", &[""; 0]);
+    assert_eq!(told.code, Some(1), "{told:?}");
+    let said = "that directory was removed or replaced, so that the daemon cannot be asked";
+    assert!(told.stdout.contains(said), "{told:?}");
+    assert!(told.stdout.contains("systemctl restart"), "{told:?}");
+    assert!(
+        told.stdout.trim_end().ends_with("1 thing is wrong"),
+        "{told:?}"
+    );
     fs::rename(&away, &dir).unwrap();
     let told = world.ask(&native, "doctor", &[""; 0]);
     assert_eq!(told.code, Some(0), "{told:?}");

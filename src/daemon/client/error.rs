@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::is_bound_in;
 use crate::config::peer_id_fault;
 use crate::daemon::{status::Refusal, storage};
 use crate::protocol::MAX_NAME_LEN;
@@ -20,6 +21,8 @@ pub(crate) enum Error {
     NoPeerId(String),
     /// No daemon runs on this data directory.
     NotRunning(PathBuf),
+    /// A daemon runs on this data directory, and it was removed or replaced.
+    DirectoryGone(PathBuf),
     /// There is no such directory, or it is something else.
     NoDirectory(PathBuf),
     /// No daemon runs on any of the default data directories.
@@ -94,6 +97,11 @@ impl fmt::Display for Error {
                  and this --data-dir",
                 dir.display()
             ),
+            Error::DirectoryGone(dir) => write!(
+                f,
+                "a daemon runs on {}, and that directory was removed or replaced, so that the daemon cannot be asked",
+                dir.display()
+            ),
             Error::NoDirectory(dir) if dir.symlink_metadata().is_ok() => write!(
                 f,
                 "{} is no directory; give the data directory of a daemon",
@@ -166,6 +174,9 @@ pub(super) fn explain(dir: &Path, patience: Duration, error: io::Error) -> Error
         ConnectionRefused, NotADirectory, NotFound, PermissionDenied, TimedOut, WouldBlock,
     };
     match error.kind() {
+        NotFound | ConnectionRefused | NotADirectory if is_bound_in(dir) => {
+            Error::DirectoryGone(dir.into())
+        }
         NotFound | ConnectionRefused | NotADirectory if dir.is_dir() => {
             Error::NotRunning(dir.into())
         }

@@ -3,6 +3,7 @@
 use super::Driver;
 use crate::{
     daemon::{
+        mistakes::NO_NATIVE_THERE,
         report::{self, StatusReport, table, text},
         status::{SCHEMA, Server, ServerState, Status},
         usage,
@@ -43,6 +44,10 @@ impl Driver<'_> {
                     next_try_ms: None,
                 });
             }
+        }
+        let natives = servers.iter_mut();
+        for server in natives.filter(|server| self.problems.has(NO_NATIVE_THERE, &server.peer_id)) {
+            server.state = ServerState::NoNative;
         }
         for (server, failure) in servers.iter_mut().filter_map(|server| {
             let peer = server.peer_id.parse::<libp2p::PeerId>().ok()?;

@@ -19,6 +19,7 @@ use crate::{
 const HANDSHAKE_REFUSED: &str = "handshake-refused";
 const PEER_REFUSED: &str = "peer-refused";
 const WRONG_PEER: &str = "wrong-peer-id";
+const ITSELF: &str = "itself-as-native";
 
 impl Driver<'_> {
     /// A handshake failed.
@@ -60,12 +61,7 @@ impl Driver<'_> {
             }
             (why, false) => {
                 let host = Endpoint::of(addr.as_ref()).host;
-                let called = format!("a peer at {host}");
-                Mistake {
-                    code: PEER_REFUSED,
-                    severity: Severity::Notice,
-                    ..other_key(why, &called, source(&host), self.key.as_deref())
-                }
+                refused_peer(why, &host, self.key.as_deref())
             }
         };
         self.problems.happened(now, mistake);
@@ -82,7 +78,7 @@ impl Driver<'_> {
             return;
         }
         let about = SocketAddr::new(ip, over.port).to_string();
-        for code in [HANDSHAKE_REFUSED, WRONG_PEER] {
+        for code in [HANDSHAKE_REFUSED, ITSELF, WRONG_PEER] {
             self.problems.over(now, code, &about);
         }
     }
@@ -106,6 +102,16 @@ impl Driver<'_> {
             let called = format!("{role} {} at {at}", short(&peer));
             (role, called)
         })
+    }
+}
+
+/// A peer that came from this host has another key. Behind one address there may be several.
+fn refused_peer(why: Why, host: &Host, own: Option<&str>) -> Mistake {
+    let about = format!("{} {why}", source(host));
+    Mistake {
+        code: PEER_REFUSED,
+        severity: Severity::Notice,
+        ..other_key(why, &format!("a peer at {host}"), about, own)
     }
 }
 
@@ -169,7 +175,8 @@ fn other_peer(at: &str, meant: &libp2p::PeerId, found: &libp2p::PeerId, is_own: 
                 "{at} leads to this process itself, and not to the peer {}",
                 last(meant)
             ),
-            "remove that address, or write the address of the other device".to_owned(),
+            "remove that address from --native, or write the address of the other device"
+                .to_owned(),
         ),
         false => (
             format!(
@@ -183,7 +190,7 @@ fn other_peer(at: &str, meant: &libp2p::PeerId, found: &libp2p::PeerId, is_own: 
         ),
     };
     Mistake {
-        code: WRONG_PEER,
+        code: if is_own { ITSELF } else { WRONG_PEER },
         severity: Severity::Warning,
         about: at.into(),
         what,
@@ -231,10 +238,19 @@ mod tests {
     }
 
     #[test]
+    fn two_kinds_of_strangers_at_one_address_are_two_notices() {
+        let host = Host::V4([192, 0, 2, 1].into());
+        let about = |why| refused_peer(why, &host, None).about;
+        assert_ne!(about(Why::OtherKey), about(Why::NoKey));
+        assert_eq!(about(Why::NoKey), about(Why::NoKey));
+    }
+
+    #[test]
     fn own_address_is_told_from_that_of_another_device() {
         let id = |n| libp2p::PeerId::from(PeerId::from_bytes([n; 32]));
         let own = other_peer("192.0.2.1:1", &id(1), &id(2), true);
         assert!(own.what.contains("leads to this process itself"), "{own:?}");
+        assert_eq!(own.code, "itself-as-native");
         let other = other_peer("192.0.2.1:1", &id(1), &id(2), false);
         assert!(other.hint.contains(&format!("/p2p/{}", id(2))), "{other:?}");
     }

@@ -212,7 +212,7 @@ impl Trouble {
 }
 
 /// The number of tries, in words.
-pub(super) fn tries(number: u64) -> String {
+pub(in crate::daemon) fn tries(number: u64) -> String {
     match number {
         1 => "1 try".to_owned(),
         more => format!("{more} tries"),

@@ -76,6 +76,9 @@ pub enum ServerState {
     /// It grants no lease, and is tried again later.
     #[serde(rename = "waiting")]
     Waiting,
+    /// It is configured as a native, and is an indexer or a node.
+    #[serde(rename = "no-native")]
+    NoNative,
     /// A native that is asked for indexers, and for no lease while indexers grant some.
     #[serde(rename = "idle")]
     Idle,

@@ -42,9 +42,11 @@ const MOST_TOLD: usize = 2;
 /// Leases that a node holds with indexers by default.
 const LEASES_OF_A_NODE: u32 = 2;
 /// Codes of problems that say why a server grants no lease.
-const EXPLAIN: [&str; 5] = [
+const EXPLAIN: [&str; 7] = [
     "handshake-refused",
+    "itself-as-native",
     "native-is-none",
+    "native-unresolved",
     "no-native-known",
     "same-identity",
     "wrong-peer-id",
@@ -149,11 +151,7 @@ impl Verdict {
                 state
             };
             // What a problem says is not said twice.
-            let explains = |problem: &Problem| EXPLAIN.contains(&&*problem.code);
-            let explained = problems
-                .iter()
-                .any(|it| judged(it).is_some() && explains(it));
-            match explained {
+            match problems.iter().any(explains) {
                 true if facts.role == Role::Indexer && facts.wanted == 0 => {}
                 true => reasons.push((state, what)),
                 false => reasons.push((state, what + &facts.failing())),
@@ -198,6 +196,11 @@ impl VerdictState {
 }
 
 type Reason = (VerdictState, String);
+
+/// Whether the problem says why a server grants no lease to this process.
+pub(in crate::daemon) fn explains(problem: &Problem) -> bool {
+    judged(problem).is_some() && EXPLAIN.contains(&&*problem.code)
+}
 
 /// No reason is what a stranger can cause.
 fn judged(problem: &Problem) -> Option<Reason> {

@@ -59,6 +59,8 @@ struct Disk {
     dir: Option<PathBuf>,
     /// Why the last attempt failed, if it did.
     failed: Option<io::ErrorKind>,
+    /// The file that is there cannot be used, so it must not take the place of the one before.
+    is_corrupt: bool,
 }
 
 impl StateFile {
@@ -66,12 +68,13 @@ impl StateFile {
     /// before it is used. If that cannot be used either, the state is empty: its content is useful,
     /// but the daemon can run without it.
     pub(super) fn load(dir: &Path) -> Self {
+        let mut is_corrupt = false;
         let journal = match read(&dir.join(STATE)) {
             Ok(Some(saved)) => Journal::new(Some(saved)),
             newest => {
                 let before = read(&dir.join(BEFORE)).ok().flatten();
                 if let Err(reason) = newest {
-                    move_aside(dir, &reason, before.is_some());
+                    is_corrupt = !move_aside(dir, &reason, before.is_some());
                 }
                 before.map_or_else(|| Journal::new(None), Journal::older)
             }
@@ -81,6 +84,7 @@ impl StateFile {
             disk: Disk {
                 dir: Some(dir.to_path_buf()),
                 failed: None,
+                is_corrupt,
             },
         }
     }
@@ -160,9 +164,14 @@ impl Disk {
         let Some(dir) = &self.dir else {
             return true;
         };
-        let written = encode(state)
-            .map_err(io::Error::other)
-            .and_then(|bytes| file::replace_and_keep(dir, STATE, BEFORE, &bytes));
+        let written =
+            encode(state)
+                .map_err(io::Error::other)
+                .and_then(|bytes| match self.is_corrupt {
+                    true => file::replace(dir, STATE, &bytes),
+                    false => file::replace_and_keep(dir, STATE, BEFORE, &bytes),
+                });
+        self.is_corrupt &= written.is_err();
         let path = dir.join(STATE);
         let failed = written.as_ref().err().map(io::Error::kind);
         match written {
@@ -178,10 +187,12 @@ impl Disk {
     }
 }
 
-/// Moves a file that cannot be used aside, so that the operator can inspect it.
-fn move_aside(dir: &Path, reason: &str, has_older: bool) {
+/// Moves a file that cannot be used aside, so that the operator can inspect it. Returns whether it
+/// has succeeded.
+fn move_aside(dir: &Path, reason: &str, has_older: bool) -> bool {
     let (from, to) = (dir.join(STATE), dir.join(CORRUPT));
-    let moved = match std::fs::rename(&from, &to) {
+    let renamed = std::fs::rename(&from, &to);
+    let moved = match &renamed {
         Ok(()) => format!("it is now {}", to.display()),
         Err(error) => format!("cannot be moved aside ({error}): move it away"),
     };
@@ -196,6 +207,7 @@ fn move_aside(dir: &Path, reason: &str, has_older: bool) {
              and record sequence are lost: give --native, and see that the clock is right"
         ),
     }
+    renamed.is_ok()
 }
 
 #[cfg(test)]

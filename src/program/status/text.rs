@@ -169,7 +169,13 @@ impl Sheet<'_> {
         if problems.is_empty() {
             return Ok(());
         }
-        writeln!(f, "\nproblems: {}", problems.len())?;
+        let notices = problems.iter();
+        let notices = notices.filter(|it| it.severity == Severity::Notice).count();
+        let of_others = match notices {
+            0 => String::new(),
+            some => format!(", notices: {some}"),
+        };
+        writeln!(f, "\nproblems: {}{of_others}", problems.len() - notices)?;
         for problem in problems {
             let (tone, word) = match problem.severity {
                 Severity::Notice => (Tone::Plain, "notice"),
@@ -447,6 +453,7 @@ fn state_of(server: &Server) -> String {
     match (server.state, server.failing_ms) {
         (ServerState::Granted, _) => format!("lease {end}"),
         (ServerState::Silent, _) => format!("silent, lease {end}"),
+        (ServerState::NoNative, _) => "is no native".to_owned(),
         (_, Some(since)) => format!("fails for {}", Span::ms(since)),
         (ServerState::Trying, None) => "is tried".to_owned(),
         (ServerState::Waiting, None) => "is tried again later".to_owned(),

@@ -70,7 +70,6 @@ fn ended(how: EndCause, seconds: u32) -> LeaseEnd {
         role: Role::Node,
         held_s: seconds,
         silent_s: seconds,
-        source: None,
     }
 }
 

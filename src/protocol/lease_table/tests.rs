@@ -376,7 +376,6 @@ fn the_end_of_a_lease_says_how_it_ended_and_how_long_it_was() {
         role: Role::Indexer,
         held_s: held,
         silent_s: silent,
-        source: None,
     };
     assert_eq!(ends(&mut table), [(peer(1), end(EndCause::Left, 39, 9))]);
     table.collect(at(91_001), |_| ());

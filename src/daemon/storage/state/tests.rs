@@ -209,3 +209,27 @@ fn without_a_usable_generation_the_state_is_empty() {
     }
     assert_eq!(load(&scratch).state(), &Saved::default());
 }
+
+#[test]
+fn corrupt_file_that_stays_where_it_is_does_not_take_the_place_of_the_good_one() {
+    let scratch = TestDir::new();
+    let path = |name: &str| scratch.path().join(name);
+    let mut file = load(&scratch);
+    file.set_port(at(0), 4820);
+    file.flush(at(HOUR));
+    std::fs::copy(path(STATE), path(BEFORE)).unwrap();
+    std::fs::write(path(STATE), "damaged").unwrap();
+    // A file cannot take the place of a directory.
+    std::fs::create_dir(path(CORRUPT)).unwrap();
+    std::fs::write(path(CORRUPT).join("x"), "").unwrap();
+    let mut file = load(&scratch);
+    assert_eq!(file.state().state.port, Some(4820));
+    file.flush(at(2 * HOUR));
+    for name in [STATE, BEFORE] {
+        let saved = read(&path(name)).unwrap().unwrap();
+        assert_eq!(saved.state.port, Some(4820), "{name}");
+    }
+    file.set_port(at(3 * HOUR), 4821);
+    let before = read(&path(BEFORE)).unwrap().unwrap();
+    assert_eq!(before.state.port, Some(4820), "it is kept again");
+}

@@ -96,7 +96,6 @@ fn giving_up_leaves_every_table_at_once() {
             role: Role::Indexer,
             held_s: 0,
             silent_s: 0,
-            source: None,
         }),
     };
     assert_eq!(rig.drain(), [close]);
