@@ -3,7 +3,7 @@
 //! Invariant: nothing is decided here; each action is carried out as it is.
 
 use super::{decisions, driver::Driver, life::short};
-use crate::net::each::{each, tell};
+use crate::net::each::{About, each, tell};
 use crate::protocol::{
     Ack, Action, AnnounceEnd, IndexersAnswer, Input, Role, Want,
     codec::{directory::Response, record::Kind},
@@ -70,11 +70,12 @@ impl Driver<'_> {
                 offer,
             } => {
                 let source = self.env.net.source(&peer);
+                self.env.note_release(peer);
                 let node = self.env.called_at(Role::Node, &peer, source);
                 let about = self.env.about("released", Role::Node.name(), &peer, source);
                 match &offer {
                     Some(offer) => {
-                        let to = self.env.server(&offer.peer);
+                        let to = self.env.listening(Role::Indexer, &offer.peer);
                         tell!(info, &about; "releases {node} to {to}");
                     }
                     None => tell!(info, &about; "releases {node}: it is to ask for an indexer"),
@@ -104,16 +105,16 @@ impl Driver<'_> {
                 }
             }
             Action::Refreshed { peer } => {
-                let about = self.env.about_server("refreshed", &peer);
-                let at = match about.addr.as_str() {
-                    "" => String::new(),
-                    addr => format!(" at {addr}"),
+                let called = self.env.listening(Role::Indexer, &peer);
+                let called = called.trim_start_matches("indexer ");
+                let about = About {
+                    role: Role::Indexer.name(),
+                    ..self.env.about_server("refreshed", &peer)
                 };
                 each!(
                     info,
                     &about;
-                    "native: refreshed indexer from DHT: {}{at} (only its record: no heartbeat of it has come here)",
-                    short(&peer)
+                    "native: refreshed indexer from DHT: {called} (only its record: no heartbeat of it has come here)"
                 );
             }
             Action::Answer { request, takes_in } => {

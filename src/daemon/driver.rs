@@ -158,7 +158,12 @@ impl<'m> Driver<'m> {
         // The first record too has no service whose check has not passed yet.
         endpoint.offer(checks.health.offered());
         Ok(Self {
-            env: Environment { net, endpoint, own },
+            env: Environment {
+                net,
+                endpoint,
+                own,
+                released: Vec::new(),
+            },
             record: OwnRecord::new(key, config),
             state,
             lookups: Lookups::default(),

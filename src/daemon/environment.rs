@@ -11,6 +11,8 @@ pub(super) struct Environment<'m> {
     pub(super) net: Net,
     pub(super) endpoint: Endpoint<&'m mut dyn Machine, &'m mut ProgramLookups>,
     pub(super) own: PeerId,
+    /// The names of nodes that were released, the latest first.
+    pub(super) released: Vec<(PeerId, String)>,
 }
 
 impl<'m> Environment<'m> {

@@ -21,6 +21,9 @@ use crate::{
 /// Characters of an id that people read: its last ones, because the first are the same for all.
 const SHORT: usize = 8;
 
+/// Nodes whose names are remembered after they were released.
+const MOST_RELEASED: usize = 64;
+
 /// A peer id for people.
 pub(super) fn short(peer: &PeerId) -> String {
     let whole = text(peer);
@@ -61,10 +64,14 @@ impl Environment<'_> {
 
     /// A server for people: its role, its short id, and where it listens.
     pub(super) fn server(&self, peer: &PeerId) -> String {
-        let called = self.server_in_short(peer);
+        self.listening(self.endpoint.role_of(peer), peer)
+    }
+
+    /// The same of a peer that is no server of this process.
+    pub(super) fn listening(&self, role: Role, peer: &PeerId) -> String {
         match self.listens_at(peer) {
-            Some(at) => format!("{called} at {at}"),
-            None => called,
+            Some(at) => format!("{role} {} at {at}", short(peer)),
+            None => format!("{role} {}", short(peer)),
         }
     }
 
@@ -100,8 +107,24 @@ impl Environment<'_> {
         at_host(called, self.net.source(peer))
     }
 
-    /// The name in the peer's record, or the one that it had when it was gone.
+    /// The name in the peer's record, or the one that it had when it was gone or released.
     pub(super) fn name_of(&self, peer: &PeerId) -> Option<String> {
+        let mut released = self.released.iter();
+        let name = released.find(|(released, _)| released == peer);
+        self.listed_name(peer)
+            .or(name.map(|(_, name)| name.clone()))
+    }
+
+    /// Remembers the name of a node that is released: it is not listed here any more when it goes.
+    pub(super) fn note_release(&mut self, peer: PeerId) {
+        self.released.retain(|(released, _)| *released != peer);
+        if let Some(name) = self.listed_name(&peer) {
+            self.released.truncate(MOST_RELEASED - 1);
+            self.released.insert(0, (peer, name));
+        }
+    }
+
+    fn listed_name(&self, peer: &PeerId) -> Option<String> {
         let entry = self.machine().entry(self.now(), peer)?;
         let name = match entry.subject {
             Subject::Named { name, .. } => name,

@@ -208,10 +208,17 @@ fn same_identity(contested: &Contested) -> Mistake {
         code: TWO_DEVICES,
         severity: Severity::Notice,
         about: text(peer),
-        what: format!(
-            "two devices use the identity {}: keeps the one at {kept}, refuses the one at {refused}",
-            short(peer)
-        ),
+        what: match contested.is_at_home() {
+            true => format!(
+                "two devices at {kept} use the identity {}, or one that starts again and again: its stream was \
+                 replaced three times within a minute, moments after it was heard",
+                short(peer)
+            ),
+            false => format!(
+                "two devices use the identity {}: keeps the one at {kept}, refuses the one at {refused}",
+                short(peer)
+            ),
+        },
         hint: format!("on the one that is the copy: {RESET}"),
     }
 }

@@ -24,7 +24,7 @@ use super::{
     address::Endpoint,
     life::{Arrival, EndCause, Joined, LeaseEnd, seconds},
     reader::Reader,
-    rivals::{Displaced, FirstBeat, Holder, Rivals},
+    rivals::{Displaced, FirstBeat, Holder, Rivals, is_soon},
     table::{Keyed, Slot, Table, TableStats, Vacant},
     time::TokenBucket,
 };
@@ -136,14 +136,23 @@ impl<const S: usize> LeaseTable<S> {
                 stream: record.stream,
                 host: record.source?.host,
             };
-            let is_other = record.stream < stream && holder.host != source.host;
-            let counts = record.connected || self.rivals.refuses(peer, source.host);
-            (is_other && counts).then_some(holder)
+            let is_at_home = holder.host == source.host;
+            let counts =
+                record.connected || (!is_at_home && self.rivals.refuses(peer, source.host));
+            let (quiet, lease) = (now - record.last_seen, record.expiry - record.last_seen);
+            let is_replaced = record.stream < stream && counts;
+            is_replaced.then_some((holder, is_soon(quiet, lease)))
         });
-        let Some(holder) = holder else {
-            return FirstBeat::Now;
+        let (first_beat, displaced) = match holder {
+            Some((holder, _)) if holder.host != source.host => {
+                self.rivals.newcomer(now, peer, holder, stream, source)
+            }
+            Some((holder, true)) => {
+                let displaced = self.rivals.replaced_at_home(now, peer, holder.host);
+                (FirstBeat::Now, displaced)
+            }
+            _ => return FirstBeat::Now,
         };
-        let (first_beat, displaced) = self.rivals.newcomer(now, peer, holder, stream, source);
         if let Some(Displaced { peer, stream }) = displaced {
             self.closed.push(peer, stream, None);
         }

@@ -19,6 +19,10 @@
 //! connection may be bad, or this server was stopped for a while and the copy came back first. A
 //! refused device rests for a minute before it comes again.
 //!
+//! Two devices behind one address cannot be told from one. That a stream from it replaces one that
+//! was heard a moment ago, three times within a minute, is told, and changes nothing
+//! ([`home`]).
+//!
 //! Invariants:
 //! - A device that always comes from one host is never delayed and never refused, however often it
 //!   reconnects.
@@ -31,9 +35,14 @@
 //!   evicted, so that an attacker that makes many identities on a few hosts displaces only its own.
 //! - Only streams with a valid beat are counted.
 
-use core::{cmp::Reverse, fmt::Write as _, time::Duration};
+mod home;
+mod room;
+
+use core::{fmt::Write as _, time::Duration};
 
 use heapless::Vec;
+
+pub(super) use home::is_soon;
 
 use super::{
     Ack, Action, Instant, PeerId, Reason, StreamId, Verdict,
@@ -72,7 +81,8 @@ pub struct Contested {
     pub peer: PeerId,
     /// The host of the device that was kept.
     pub kept: Host,
-    /// The host of the device that was refused.
+    /// The host of the device that was refused; the same if both are behind one address, and none
+    /// was refused.
     pub refused: Host,
     /// When the refused device last came.
     pub at: Instant,
@@ -135,13 +145,6 @@ struct Rival {
     last: Instant,
     check: Option<Check>,
     verdict: Option<Contested>,
-}
-
-/// How many identities last came from a prefix, and how many of them from one host in it.
-#[derive(PartialEq, Eq, PartialOrd, Ord)]
-struct Crowd {
-    of_prefix: usize,
-    of_host: usize,
 }
 
 /// A stream whose first beat no longer waits.
@@ -224,6 +227,7 @@ impl Rivals {
         source: Endpoint,
     ) -> (FirstBeat, Option<Displaced>) {
         let evicted = self.make_room(peer);
+        self.leaves_home(peer);
         let Some(rival) = self.rival(now, peer, source.host) else {
             return (FirstBeat::Now, evicted);
         };
@@ -271,7 +275,10 @@ impl Rivals {
             return;
         };
         match &mut rival.verdict {
-            Some(verdict) if verdict.refused != host => verdict.kept = host,
+            Some(verdict) if verdict.is_at_home() && verdict.kept == host => {}
+            Some(verdict) if !verdict.is_at_home() && verdict.refused != host => {
+                verdict.kept = host;
+            }
             verdict => {
                 if verdict.take().is_some() {
                     self.tell(Transition::Ends(*peer));
@@ -442,54 +449,6 @@ impl Rivals {
         // If the driver does not poll, only a line of the log is lost.
         let _ = self.transitions.push(transition);
     }
-
-    /// Adds the identity, if it is not there. [`Rivals::make_room`] has made room.
-    fn rival(&mut self, now: Instant, peer: &PeerId, from: Host) -> Option<&mut Rival> {
-        let known = self.all.iter().position(|rival| rival.peer == *peer);
-        let at = known.unwrap_or(self.all.len());
-        if at == self.all.len() {
-            let _ = self.all.push(Rival {
-                peer: *peer,
-                from,
-                replaced: Vec::new(),
-                last: now,
-                check: None,
-                verdict: None,
-            });
-        }
-        self.all.get_mut(at)
-    }
-
-    /// Makes room for the identity, if needed. Returns the newcomer that waited in its place, if
-    /// there was one.
-    fn make_room(&mut self, peer: &PeerId) -> Option<Displaced> {
-        if !self.all.is_full() || self.all.iter().any(|rival| rival.peer == *peer) {
-            return None;
-        }
-        let all = self.all.iter().enumerate();
-        let (at, _) = all.max_by_key(|(_, rival)| {
-            let is_idle = (rival.verdict.is_none(), rival.check.is_none());
-            (self.crowd(rival.from), is_idle, Reverse(rival.last))
-        })?;
-        let gone = self.all.swap_remove(at);
-        self.evicted += 1;
-        if gone.verdict.is_some() {
-            self.tell(Transition::Evicted(gone.peer));
-        }
-        Some(Displaced {
-            peer: gone.peer,
-            stream: gone.check?.newcomer,
-        })
-    }
-
-    fn crowd(&self, host: Host) -> Crowd {
-        let from = self.all.iter().map(|rival| rival.from);
-        let near = from.filter(|from| from.prefix() == host.prefix());
-        Crowd {
-            of_prefix: near.clone().count(),
-            of_host: near.filter(|from| *from == host).count(),
-        }
-    }
 }
 
 impl Rival {
@@ -528,7 +487,7 @@ fn refusal(kept: Host) -> Ack<'static> {
     // There is room for the longest address.
     let _ = write!(
         reason,
-        "a device at {kept} {SAME_IDENTITY}: on the copy, remove `identity` in its data directory"
+        "a device at {kept} {SAME_IDENTITY}: on the copy, `oc-discovery identity reset DIR`"
     );
     ack.reason = reason;
     ack

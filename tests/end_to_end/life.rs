@@ -24,11 +24,34 @@ fn an_indexer_tells_who_joins_leaves_is_lost_and_is_back() {
     pump.logs(" starts in an open network: 1 native configured, leases of 3 s, ");
     indexer.logs(&format!("{name} at 127.0.0.1 joins"));
     pump.end(Signal::TERM);
-    indexer.logs(&format!("{name} has left: it was here for "));
+    indexer.logs(&format!("{name} at 127.0.0.1 has left: it was here for "));
     let mut pump = world.node("pump", &[&native], &["--name", "pump"]);
     indexer.logs(&format!("{name} at 127.0.0.1 is back after "));
     pump.kill();
-    indexer.logs(&format!("{name} is lost: no heartbeat for "));
+    // The address is known while the connection of the silent peer is open.
+    indexer.logs(&format!("{name} "));
+    indexer.logs(" is lost: no heartbeat for ");
+}
+
+#[test]
+fn indexer_that_a_native_has_lost_is_back_with_the_time_between() {
+    let world = World::new();
+    let native = world.native("native", &[]);
+    let mut indexer = world.indexer("indexer", &[&native], &[]);
+    let name = format!("indexer …{}", indexer.short_id());
+    native.logs(&format!("{name} at 127.0.0.1 joins"));
+    indexer.kill();
+    native.logs(&format!(
+        "the connection with {name} has ended: it is lost unless"
+    ));
+    native.logs(" is lost: no heartbeat for ");
+    let told = |status: &oc_discovery::embed::Status| {
+        let summary = &status.verdict.summary;
+        summary.contains("no indexer is alive").then_some(())
+    };
+    native.eventually("its loss in the verdict", SLACK, told);
+    let _indexer = world.indexer("indexer", &[&native], &[]);
+    native.logs(&format!("{name} at 127.0.0.1 is back after "));
 }
 
 #[test]
@@ -40,8 +63,12 @@ fn a_native_tells_why_it_takes_a_node_in_and_where_it_goes() {
     native.logs(&format!("takes {name} at 127.0.0.1 in: no indexer is live"));
     let indexer = world.indexer("indexer", &[&native], &[]);
     let id = indexer.short_id();
-    native.logs(&format!("releases {name} to indexer …{id}"));
-    native.logs(" is with its indexer now: it was here for ");
+    native.logs(&format!(
+        "releases {name} at 127.0.0.1 to indexer …{id} at 127.0.0.1:"
+    ));
+    native.logs(&format!(
+        "{name} at 127.0.0.1 is with its indexer now: it was here for "
+    ));
     pump.until("the indexer's lease", SLACK, |s| s.holds_lease_of(&indexer));
     pump.logs(&format!("s with indexer …{id} at 127.0.0.1:"));
 }

@@ -61,7 +61,7 @@ fn nodes_go_to_the_indexers_as_soon_as_they_are_reachable() {
         assert!(
             native
                 .log()
-                .contains(&format!("(…{}) to indexer", node.short_id()))
+                .contains(&format!("(…{}) at 127.0.0.1 to indexer", node.short_id()))
         );
     }
     // They gave up the native's lease once they had another.

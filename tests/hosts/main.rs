@@ -12,6 +12,7 @@ mod dns;
 #[path = "../end_to_end/harness.rs"]
 #[allow(dead_code, reason = "the tests over loopback use more of it")]
 mod harness;
+mod journal;
 #[cfg(feature = "mdns")]
 mod link;
 mod network;

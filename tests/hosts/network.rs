@@ -15,7 +15,7 @@
 
 use std::ffi::OsString;
 use std::io::{self, Read as _, Write as _, pipe};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc::RecvTimeoutError;
 
@@ -102,6 +102,11 @@ impl Network {
     /// The directory and the clients of the test.
     pub(crate) fn world(&self) -> &World {
         &self.world
+    }
+
+    /// The root directory that its hosts see.
+    pub(crate) fn root(&self) -> PathBuf {
+        PathBuf::from(format!("/proc/{}/root", self.keeper.id()))
     }
 
     /// A host with only loopback.
@@ -208,6 +213,19 @@ impl Host<'_> {
     pub(crate) fn start(&self, role: &str, name: &'static str, args: &[&str]) -> Peer {
         let world = self.network.world();
         world.start_inside(&self.inside(), role, name, args)
+    }
+
+    /// The same with a variable in its environment, `NAME=VALUE`.
+    pub(crate) fn start_with(
+        &self,
+        role: &str,
+        name: &'static str,
+        variable: &str,
+        args: &[&str],
+    ) -> Peer {
+        let mut inside = self.inside();
+        inside.extend(["env", variable].map(OsString::from));
+        self.network.world().start_inside(&inside, role, name, args)
     }
 
     /// Starts a daemon on the host that is expected to end by itself, and waits for that.

@@ -405,3 +405,37 @@ fn peer_that_was_away_is_back_once_with_the_time_between() {
     assert_eq!(beat(250_002), back(40_000));
     assert_eq!(beat(250_003), Arrival::Known);
 }
+
+/// What is contested after streams 1, 2, … of one peer at one host, each `pause` after the last beat.
+fn replaced_at_home(streams: u64, pause: u64) -> Option<bool> {
+    let mut table = LeaseTable::<4>::new();
+    let source = Endpoint::of(&[4, 192, 0, 2, 7, 6, 0, 80]);
+    for stream in 1..=streams {
+        let now = at(stream * pause);
+        let first = table.stream_opened(now, &peer(1), StreamId(stream), source);
+        assert_eq!(first, FirstBeat::Now, "it is never delayed");
+        table.grant(now, peer(1), Role::Node, StreamId(stream), LEASE);
+    }
+    let mut contested = table.rivals.contested();
+    contested.next().map(|it| it.is_at_home())
+}
+
+#[test]
+fn streams_from_one_address_that_replace_each_other_at_once_are_told_and_not_refused() {
+    assert_eq!(replaced_at_home(3, 1_000), None, "twice may be chance");
+    assert_eq!(replaced_at_home(4, 1_000), Some(true));
+    assert_eq!(replaced_at_home(9, 9_999), Some(true));
+    assert_eq!(
+        replaced_at_home(9, 10_000),
+        None,
+        "an ack may have been late"
+    );
+    let source = Endpoint::of(&[4, 192, 0, 2, 7, 6, 0, 80]);
+    let mut table = LeaseTable::<4>::new();
+    for stream in 1..=9 {
+        table.stream_opened(at(stream), &peer(1), StreamId(stream), source);
+        table.grant(at(stream), peer(1), Role::Node, StreamId(stream), LEASE);
+        table.disconnected(&peer(1), StreamId(stream));
+    }
+    assert_eq!(table.rivals.contested().count(), 0, "each had ended");
+}
