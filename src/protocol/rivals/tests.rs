@@ -261,10 +261,13 @@ fn the_refusal_names_the_other_address_and_what_to_do() {
         .unwrap();
     assert_eq!(ack.code, AckCode::Refused);
     assert!(ack.reason.contains("192.0.2.1"), "{}", ack.reason);
-    assert!(ack.reason.contains("remove `identity`"), "{}", ack.reason);
+    assert!(ack.reason.contains("identity reset DIR"), "{}", ack.reason);
     let longest: IpAddr = "1111:2222:3333:4444:5555:6666:7777:8888".parse().unwrap();
     let reason = refusal(longest.into()).reason;
-    assert!(reason.ends_with("in its data directory"), "{reason}");
+    assert!(
+        reason.ends_with("`oc-discovery identity reset DIR`"),
+        "{reason}"
+    );
 }
 
 /// The lines of the log among the actions.
