@@ -439,3 +439,18 @@ fn streams_from_one_address_that_replace_each_other_at_once_are_told_and_not_ref
     }
     assert_eq!(table.rivals.contested().count(), 0, "each had ended");
 }
+
+#[test]
+fn device_that_was_told_at_one_address_may_go_to_another_and_back() {
+    let mut table = LeaseTable::<4>::new();
+    let at_host = |last| Endpoint::of(&[4, 192, 0, 2, last, 6, 0, 80]);
+    let hosts = [7, 7, 7, 7, 8, 7];
+    for (stream, host) in (1..).zip(hosts) {
+        let now = at(stream * 1_000);
+        let first = table.stream_opened(now, &peer(1), StreamId(stream), at_host(host));
+        assert_eq!(first, FirstBeat::Now, "{stream}");
+        table.grant(now, peer(1), Role::Node, StreamId(stream), LEASE);
+        let told = usize::from(stream == 4);
+        assert_eq!(table.rivals.contested().count(), told, "{stream}");
+    }
+}
