@@ -22,7 +22,7 @@ use crate::{
     net::{DialEnd, Failure, OwnRequestId, convert},
     protocol::{
         Addr, Addrs, Endpoint, Families, Instant, LiveIndexer, PeerId, Reason, Report, RequestId,
-        Role,
+        Role, TableStats,
         codec::directory::{Request, Response},
         dial_back::{Answer, Client, DialedBack, Finding, Heard, Server},
     },
@@ -58,6 +58,11 @@ impl DialBack {
             #[cfg(feature = "program")]
             doctors: Vec::new(),
         }
+    }
+
+    /// How many dials for others are under way.
+    pub(super) fn stats(&self) -> TableStats {
+        self.server.stats()
     }
 
     /// When [`Driver::ask_back_if_due`] has work without an event.

@@ -26,7 +26,7 @@ use heapless::Vec;
 
 pub use client::{Answer, Client, Heard};
 
-use super::{Addr, Endpoint, Host, Instant, PeerId, Reason, time::Bucket};
+use super::{Addr, Endpoint, Host, Instant, PeerId, Reason, TableStats, time::Bucket};
 
 /// Dials under way at once.
 pub const MAX_DIALS: u8 = 4;
@@ -145,6 +145,7 @@ pub struct Means {
 pub struct Server {
     bucket: Bucket<RATE, BURST>,
     running: u8,
+    refused: u64,
     /// The dials that began within [`PAUSE`].
     recent: Vec<(PeerId, Host, Instant), RECENT, u8>,
 }
@@ -153,13 +154,19 @@ impl Server {
     /// Whether a dial may begin at `now`, and where it goes. If so, [`Server::ended`] follows it.
     ///
     /// # Errors
-    /// Why it may not. Nothing is counted then.
+    /// Why it may not. It takes nothing of the limits then.
     pub fn admit(
         &mut self,
         now: Instant,
         asked: &Asked,
         means: Means,
     ) -> Result<Endpoint, Refusal> {
+        let admitted = self.judge(now, asked, means);
+        self.refused += u64::from(admitted.is_err());
+        admitted
+    }
+
+    fn judge(&mut self, now: Instant, asked: &Asked, means: Means) -> Result<Endpoint, Refusal> {
         let port = asked.port;
         if port < LEAST_PORT {
             return Err(Refusal::Port);
@@ -198,9 +205,15 @@ impl Server {
         self.running = self.running.saturating_sub(1);
     }
 
-    /// Dials under way.
-    pub fn running(&self) -> u8 {
-        self.running
+    /// The dials under way, for `status`.
+    pub fn stats(&self) -> TableStats {
+        TableStats {
+            name: "dial_backs",
+            used: self.running.into(),
+            capacity: MAX_DIALS.into(),
+            refused: self.refused,
+            evicted: 0,
+        }
     }
 }
 

@@ -153,7 +153,21 @@ fn strangers_of_one_host_have_four_dials_in_ten_seconds_whatever_their_identitie
     assert_eq!(count.load(Relaxed), dialled);
     let status = native.status();
     assert!(status.stream_records.is_empty() && status.problems.is_empty());
+    let table = status.table("dial_backs");
+    assert_eq!((table.used, table.refused), (0, 12 * 4 - dialled as u64));
     native.until("no connection", Duration::from_secs(30), |s| {
         s.used("connections") == 0
     });
+}
+
+#[test]
+fn a_stranger_is_not_reached_at_the_port_of_another_peer() {
+    let world = World::new();
+    let native = world.native("native", &[]);
+    let other = world.native("other", &[]);
+    let key = Keypair::generate_ed25519();
+    let answers = asks(socket(&native), &key, &[socket(&other).port()]).unwrap();
+    assert_eq!(answers[0].finding, Finding::Not);
+    assert!(answers[0].reason.contains(&other.id), "{answers:?}");
+    assert!(other.log().lines().count() < 10, "{}", other.log());
 }

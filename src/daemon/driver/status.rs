@@ -121,6 +121,9 @@ impl Driver<'_> {
             .extend(self.lookups.stats(&self.env).map(table));
         status.tables.extend(self.watches.stats().map(table));
         status.tables.push(table(self.link.stats()));
+        if status.role != Role::Node {
+            status.tables.push(table(self.dial_back.stats()));
+        }
         status.tables.push(table(self.problems.stats()));
         status
     }
