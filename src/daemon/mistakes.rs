@@ -247,7 +247,7 @@ fn guest(peer: &PeerId) -> Mistake {
         about: text(peer),
         what: format!(
             "native {short} is connected as a guest: this native is not configured with it, and \
-             does not learn from it which indexers are alive"
+             keeps few of the indexers that it reports"
         ),
         hint: format!(
             "if it is one of yours, give this native its address with --native …/p2p/{peer}",
