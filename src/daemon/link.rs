@@ -158,9 +158,16 @@ impl OnLink {
         recent.map(|found| found.option.clone()).collect()
     }
 
-    /// The statistics of the natives that must answer before they are known.
-    pub(super) fn stats(&self) -> TableStats {
-        self.candidates.stats()
+    /// The statistics of the natives that must answer before they are known, and of the messages of
+    /// multicast DNS.
+    pub(super) fn stats(&self) -> impl Iterator<Item = TableStats> {
+        #[cfg(feature = "mdns")]
+        let messages = self.mdns.as_ref().map(Mdns::stats);
+        #[cfg(not(feature = "mdns"))]
+        let messages = None;
+        [Some(self.candidates.stats()), messages]
+            .into_iter()
+            .flatten()
     }
 }
 
@@ -238,7 +245,7 @@ impl Driver<'_> {
         if after.role != Role::Native && has_any(before) != has_any(after) {
             let now = self.env.now();
             self.link.part = Part::of(after, now, now.as_millis());
-            self.link.candidates = FoundNatives::default();
+            self.link.candidates.clear();
             self.link.found.clear();
             #[cfg(feature = "mdns")]
             if let Some(mdns) = &mut self.link.mdns {

@@ -31,7 +31,7 @@ use crate::{
         envelope::{OpenRecord, open_indexer, open_node},
     },
     protocol::{
-        self, Addrs, AnnounceEnd, Coverage, Key, RecordInfo,
+        self, Addrs, AnnounceEnd, Coverage, Key, RecordInfo, TableStats,
         codec::record::{Kind, RecordError},
         lookup::MAX_NAMED,
     },
@@ -142,6 +142,8 @@ pub(crate) struct Dht {
     puts: HashSet<QueryId>,
     /// Keys of records in the store that wait for their PUT.
     to_put: VecDeque<RecordKey>,
+    /// Those that were dropped.
+    dropped: u64,
     /// Dials of the swarm, which searches wait for.
     pub(super) dials: Dials,
 }
@@ -212,10 +214,22 @@ impl Dht {
         if !self.to_put.contains(&key) {
             if self.to_put.len() == MAX_WAITING_PUTS {
                 self.to_put.pop_front();
+                self.dropped = self.dropped.saturating_add(1);
             }
             self.to_put.push_back(key);
         }
         self.put_next(kademlia);
+    }
+
+    /// The statistics of the records that wait for their PUT.
+    pub(crate) fn waiting_puts(&self) -> TableStats {
+        TableStats {
+            name: "dht_puts",
+            used: self.to_put.len(),
+            capacity: MAX_WAITING_PUTS,
+            refused: 0,
+            evicted: self.dropped,
+        }
     }
 
     fn put_next(&mut self, kademlia: &mut Kademlia) {

@@ -8,16 +8,17 @@ pub(crate) mod links;
 mod message;
 pub(crate) mod service;
 
+use std::cell::Cell;
 use std::rc::Rc;
 
 use libp2p::{Multiaddr, PeerId};
-use smol::channel::{Receiver, bounded};
+use smol::channel::{Receiver, Sender, bounded};
 
 use self::{
-    links::{Links, PORT},
+    links::{Hear, Links, PORT},
     message::{Heard, TTL},
 };
-use crate::protocol;
+use crate::protocol::{self, TableStats};
 
 /// What was heard and the loop has not taken yet; more is dropped.
 const MAX_HEARD: usize = 8;
@@ -35,6 +36,8 @@ pub(crate) struct Mdns {
     own: PeerId,
     links: Links,
     said: Receiver<Said>,
+    /// Messages that were dropped.
+    dropped: Rc<Cell<u64>>,
 }
 
 impl Mdns {
@@ -42,19 +45,25 @@ impl Mdns {
     pub(crate) fn new(own: protocol::PeerId) -> Self {
         let own = own.into();
         let (sender, said) = bounded(MAX_HEARD);
-        let links = Links::new(Rc::new(move |packet, from, _| {
-            if from.port() != PORT {
-                return;
-            }
-            let said = match message::read(packet, &own) {
-                Some(Heard::Question) => Said::Question,
-                Some(Heard::Natives(addrs)) => Said::Natives(addrs),
-                None => return,
-            };
-            // A loop that has much else to do asks again later.
-            let _ = sender.try_send(said);
-        }));
-        Self { own, links, said }
+        let dropped = Rc::new(Cell::new(0_u64));
+        let links = Links::new(hearing(own, sender, Rc::clone(&dropped)));
+        Self {
+            own,
+            links,
+            said,
+            dropped,
+        }
+    }
+
+    /// The statistics of the messages that the loop has not taken yet.
+    pub(crate) fn stats(&self) -> TableStats {
+        TableStats {
+            name: "mdns_messages",
+            used: self.said.len(),
+            capacity: MAX_HEARD,
+            refused: self.dropped.get(),
+            evicted: 0,
+        }
     }
 
     /// What is said on the links comes here.
@@ -90,6 +99,46 @@ impl Mdns {
     pub(crate) fn leave(&self) {
         if let Ok(goodbye) = message::answer(&self.own, &[], 0) {
             self.links.send(u16::MAX, goodbye.as_ref());
+        }
+    }
+}
+
+/// Passes on what concerns natives, and counts what finds no room.
+fn hearing(own: PeerId, to: Sender<Said>, dropped: Rc<Cell<u64>>) -> Hear {
+    Rc::new(move |packet, from, _| {
+        if from.port() != PORT {
+            return;
+        }
+        let said = match message::read(packet, &own) {
+            Some(Heard::Question) => Said::Question,
+            Some(Heard::Natives(addrs)) => Said::Natives(addrs),
+            None => return,
+        };
+        // A loop that has much else to do asks again later.
+        if to.try_send(said).is_err() {
+            dropped.set(dropped.get().saturating_add(1));
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use libp2p::identity::Keypair;
+
+    use super::*;
+
+    #[test]
+    fn message_without_room_is_dropped_and_counted() {
+        let own = Keypair::generate_ed25519().public().to_peer_id();
+        let (sender, said) = bounded(MAX_HEARD);
+        let dropped = Rc::default();
+        let hear = hearing(own, sender, Rc::clone(&dropped));
+        let question = message::question().unwrap();
+        for (port, heard, lost) in [(PORT, 8, 0), (PORT + 1, 8, 0), (PORT, 8, 8)] {
+            for _ in 0..MAX_HEARD {
+                hear(question.as_ref(), ([192, 0, 2, 1], port).into(), 1);
+            }
+            assert_eq!((said.len(), dropped.get()), (heard, lost), "{port}");
         }
     }
 }

@@ -483,6 +483,7 @@ impl Net {
                 evicted: 0,
             });
             tables.push(store.providers.stats());
+            tables.push(self.dht.waiting_puts());
         }
         tables
     }

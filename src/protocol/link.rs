@@ -164,6 +164,11 @@ struct FoundNative {
 }
 
 impl FoundNatives {
+    /// Forgets all; what was counted stays.
+    pub fn clear(&mut self) {
+        self.waiting.clear();
+    }
+
     /// A native says that it is at these addresses. While all places are taken, it must say so
     /// again later.
     pub fn heard(&mut self, peer: PeerId, addrs: &Addrs, origin: Origin) {
@@ -368,6 +373,14 @@ mod tests {
             candidates.heard(peer(n), &Addrs::new(), ORIGIN);
         }
         assert_eq!(candidates.stats().refused, 12);
+        let mut cleared = candidates.clone();
+        cleared.clear();
+        let after = cleared.stats();
+        assert_eq!(
+            (after.used, after.refused),
+            (0, 12),
+            "a counter never goes back"
+        );
         let mut now = at(1_000);
         for n in 0..8 {
             assert_eq!(candidates.poll(now).unwrap().0, peer(n));

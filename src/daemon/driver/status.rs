@@ -120,7 +120,7 @@ impl Driver<'_> {
             .tables
             .extend(self.lookups.stats(&self.env).map(table));
         status.tables.extend(self.watches.stats().map(table));
-        status.tables.push(table(self.link.stats()));
+        status.tables.extend(self.link.stats().map(table));
         if status.role != Role::Node {
             status.tables.push(table(self.dial_back.stats()));
         }

@@ -181,8 +181,8 @@ fn target(row: &NodeRow, service: &Service) -> Option<Target> {
     let mut label = |name: &str, value: &str| {
         labels.insert(format!("{LABEL}{name}"), value.to_owned());
     };
-    for (key, value) in &row.tags {
-        label(&format!("tag_{}", label_name(key)), value);
+    for (name, value) in tag_labels(&row.tags) {
+        label(&format!("tag_{name}"), value);
     }
     label("name", &row.name);
     label("peer_id", &row.peer_id);
@@ -205,6 +205,19 @@ fn target(row: &NodeRow, service: &Service) -> Option<Target> {
     })
 }
 
+/// The tags, each with the name of its label. Of tags with one name it is the one whose key is that
+/// name, or else the first.
+fn tag_labels(tags: &BTreeMap<String, String>) -> BTreeMap<String, &str> {
+    let mut labels = BTreeMap::new();
+    for (key, value) in tags {
+        let name = label_name(key);
+        if name == *key || !labels.contains_key(&name) {
+            labels.insert(name, &**value);
+        }
+    }
+    labels
+}
+
 /// A key with `_` for each character that the name of a label cannot have.
 fn label_name(key: &str) -> String {
     let letters = key.chars();
@@ -214,4 +227,25 @@ fn label_name(key: &str) -> String {
             false => '_',
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_tags_with_one_label_the_one_that_is_written_so_is_used() {
+        let of = |keys: &[&str]| {
+            let tags = keys
+                .iter()
+                .map(|key| ((*key).to_owned(), (*key).to_owned()));
+            let tags: BTreeMap<String, String> = tags.collect();
+            let labels = tag_labels(&tags).into_iter();
+            let labels = labels.map(|(name, value)| format!("{name}={value}"));
+            labels.collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(of(&["site", "rack-no"]), "rack_no=rack-no site=site");
+        assert_eq!(of(&["a-b", "a.b", "a_b", "aéb"]), "a_b=a_b");
+        assert_eq!(of(&["a-b", "a.b", "aéb"]), "a_b=a-b");
+    }
 }

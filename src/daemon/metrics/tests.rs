@@ -40,7 +40,7 @@ fn metrics_are_written_in_both_formats() {
         "oc_discovery_verdict{role=\"native\",state=\"ok\"} 0",
         "oc_discovery_problems{role=\"native\",code=\"handshake-refused\"} 1",
         "oc_discovery_leases_granted{role=\"native\",peer_role=\"indexer\"} 1",
-        "oc_discovery_loop_run_seconds_total{role=\"native\",loop=\"gc\"} 0.012",
+        "oc_discovery_loop_run_seconds_total{role=\"native\",loop=\"offload\"} 0.012",
         "oc_discovery_loop_last_run_age_seconds{role=\"native\",loop=\"gc\"} 61.000",
         "oc_discovery_table_entries{role=\"native\",table=\"live_indexers\"} 2",
         "oc_discovery_cpu_seconds_total{role=\"native\"} 0.812",
@@ -50,6 +50,10 @@ fn metrics_are_written_in_both_formats() {
             "{line} is not in\n{open}"
         );
     }
+    assert!(
+        !open.contains("run_seconds_total{role=\"native\",loop=\"gc\""),
+        "its runs end when they begin"
+    );
     assert!(open.ends_with("\n# EOF\n"));
     #[cfg(feature = "http")]
     {

@@ -125,6 +125,32 @@ fn puts_are_bounded_and_one_key_waits_once() {
 }
 
 #[test]
+fn put_that_waits_too_long_is_dropped_and_counted() {
+    let (mut kad, mut dht) = (behaviour(), Dht::default());
+    dht.puts.extend(signed_puts(&mut kad));
+    let other = |n: usize| RecordKey::new(&n.to_be_bytes());
+    dht.to_put.extend((0..MAX_WAITING_PUTS - 1).map(other));
+    for (seed, dropped) in [(10, 0), (11, 1)] {
+        let (info, envelope) = signed(seed, 1, NOW);
+        dht.publish(&mut kad, Kind::Indexer, &info, envelope, NOW);
+        let seen = dht.waiting_puts();
+        assert_eq!((seen.used, seen.evicted), (MAX_WAITING_PUTS, dropped));
+    }
+    assert_eq!(dht.to_put.front(), Some(&other(1)));
+}
+
+/// As many PUTs as may be under way.
+fn signed_puts(kad: &mut Kademlia) -> HashSet<QueryId> {
+    let mut dht = Dht::default();
+    for seed in 40..48 {
+        let (info, envelope) = signed(seed, 1, NOW);
+        dht.publish(kad, Kind::Indexer, &info, envelope, NOW);
+    }
+    assert_eq!(dht.puts.len(), MAX_PUTS);
+    dht.puts
+}
+
+#[test]
 fn a_waiting_put_of_who_left_is_forgotten() {
     let (mut kad, mut dht) = (behaviour(), Dht::default());
     for seed in 10..19 {

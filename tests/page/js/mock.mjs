@@ -20,7 +20,7 @@ function idOf(text) {
 
 export class Mock {
   constructor({ nodes = 12, indexers = 2, token = null, level = "OK" } = {}) {
-    Object.assign(this, { token, level, begun: Date.now(), streams: new Set(), requests: [], nodes: new Map(), indexers: [], problems: [] });
+    Object.assign(this, { token, level, begun: Date.now(), streams: new Set(), requests: [], tally: { complete: true, asked: 1, answered: 1 }, nodes: new Map(), indexers: [], problems: [] });
     this.self = idOf("native");
     this.other = idOf("native 2");
     for (let i = 0; i < indexers; i++) this.addIndexer(`indexer ${i}`);
@@ -133,9 +133,16 @@ export class Mock {
     }
     response.setHeader("content-type", "application/json");
     if (request.url === "/status.json") return response.end(JSON.stringify(this.status()));
-    if (request.url === "/nodes.json") return response.end([...this.nodes.values()].map((node) => JSON.stringify(this.row(node))).join("\n") + "\n");
+    if (request.url === "/nodes.json") return response.end(JSON.stringify({ nodes: [...this.nodes.values()].map((node) => this.row(node)), ...this.tally }));
     if (request.url === "/events") {
       response.writeHead(200, { ...head, "content-type": "text/event-stream" });
+      if (this.mute) {
+        response.flushHeaders();
+        this.streams.add(response);
+        return request.on("close", () => this.streams.delete(response));
+      }
+      const beat = setInterval(() => response.write(":\n\n"), 15000);
+      request.on("close", () => clearInterval(beat));
       response.write("retry: 3000\n\n");
       for (const node of this.nodes.values()) if (node.state === "alive") response.write(`data: ${JSON.stringify({ event: "present", ...this.row(node) })}\n\n`);
       response.write(`data: ${JSON.stringify({ event: "caught_up", blind_ms: 0, silent: [], unwatched: 0, untracked: 0 })}\n\n`);

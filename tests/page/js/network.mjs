@@ -185,6 +185,31 @@ check("a lost connection is said, and the page goes on when it is back", {}, { w
   await until("the events are streamed again", () => mock.streams.size === 1);
 });
 
+check("a stream of events that hangs is given up and begun again", {}, {}, async (tab, mock) => {
+  mock.mute = true;
+  await tab.page.clock.install();
+  await tab.page.reload();
+  await until("the stream hangs", () => mock.streams.size === 1);
+  await tab.says("#feed", /live/);
+  await tab.page.clock.fastForward(39000);
+  await tab.says("#feed", /live/);
+  mock.mute = false;
+  await tab.page.clock.fastForward(2000);
+  await tab.says("#feed", /nothing came for 40 s; next try in/);
+  await tab.page.clock.fastForward(2000);
+  await tab.says("#feed", /live/);
+  await until("one stream is left", () => mock.streams.size === 1);
+});
+
+check("a list that may lack nodes is said to be incomplete", {}, {}, async (tab, mock) => {
+  mock.tally = { complete: false, asked: 3, answered: 2 };
+  mock.addNode("another", mock.self);
+  await tab.says("#count", /17 peers; incomplete: 2 of 3 servers answered/);
+  mock.tally = { complete: true, asked: 3, answered: 3 };
+  mock.addNode("more", mock.self);
+  await tab.says("#count", /18 peers$/);
+});
+
 check("a token is asked for, and kept in this tab only", { token: "sesame-sesame-sesame" }, { width: 360 }, async (tab) => {
   tab.tolerated = /401/;
   await tab.says("#ask", /asks for its token/);

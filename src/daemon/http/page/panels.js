@@ -90,6 +90,13 @@ function choices(select, all, values, name = (value) => value) {
   if (select.value !== old) select.value = old;
 }
 
+// What the list lacks.
+function lacking() {
+  const { tally, listError } = S;
+  if (listError) return `; list failed: ${listError}`;
+  return !tally || tally.complete ? "" : `; incomplete: ${tally.answered} of ${count(tally.asked, "server")} answered`;
+}
+
 const RANK = { native: 0, indexer: 1, node: 2 };
 function drawWho(s) {
   const everyone = [...known.values()];
@@ -100,7 +107,8 @@ function drawWho(s) {
   choices($("f-tag"), "any", unique(there.flatMap(tagsOf)));
   choices($("f-at"), "anyone", unique(there.filter((peer) => peer.role !== "node").map((peer) => peer.id)), (id) => (id === "?" ? "not told" : titledPeer(id)));
   const fit = there.filter(admits).sort((a, b) => RANK[a.role] - RANK[b.role] || !a.name - !b.name || a.name.localeCompare(b.name, "en", { numeric: true }) || (a.id < b.id ? -1 : 1));
-  put($("count"), fit.length === there.length ? count(there.length, "peer") : `${number(fit.length)} of ${count(there.length, "peer")}`);
+  const counted = fit.length === there.length ? count(there.length, "peer") : `${number(fit.length)} of ${count(there.length, "peer")}`;
+  put($("count"), counted + lacking());
   const rows = fit.slice(0, shown).flatMap((peer) => (opened.has(peer.id) ? [{ peer, key: peer.id }, { peer, key: `+${peer.id}` }] : [{ peer, key: peer.id }]));
   sync($("list").tBodies[0], rows, (row) => row.key, (row) => (row.key[0] === "+" ? makeMore() : makeRow(row.peer)), (tr, row) => (row.key[0] === "+" ? updateMore(tr, row.peer) : updateRow(tr, row.peer)));
   $("list").hidden = !fit.length;

@@ -5,6 +5,8 @@ const STATUS_MS = 3000;
 const NODES_MS = 20000;
 const NODES_GAP_MS = 2500;
 const PATIENCE_MS = 8000;
+// The daemon says something every 15 s, if only a comment.
+const SILENCE_MS = 40000;
 
 let token = null;
 try { token = sessionStorage.getItem("oc-token"); } catch {}
@@ -18,11 +20,10 @@ async function get(path, signal) {
   if (answer.status === 401) {
     // Not if another was given meanwhile.
     if (shown === token) askForToken();
-    throw new Refused("the token is asked for");
+    throw new Refused();
   }
   if (!answer.ok) {
-    const text = await answer.text();
-    throw new Error(clean(text.startsWith("{") ? JSON.parse(text).error : text).trim() || `answer ${answer.status}`);
+    throw new Error(clean(await answer.text()).trim() || `answer ${answer.status}`);
   }
   return answer;
 }
@@ -92,19 +93,9 @@ status.failed = (error, wait) => {
   draw();
 };
 
-// `nodes --json` is a line for each node; an array or an object that has them is read, too.
 async function nodes() {
-  const text = await (await get("/nodes.json", AbortSignal.timeout(30000))).text();
-  let rows;
-  try {
-    const whole = JSON.parse(text);
-    rows = Array.isArray(whole) ? whole : whole.nodes || [whole];
-    S.tally = whole.nodes ? whole : null;
-  } catch {
-    rows = text.split("\n").filter(Boolean).map((line) => JSON.parse(line));
-    S.tally = rows.find((row) => row.done) || null;
-  }
-  takeNodes(rows.filter((row) => row.peer_id));
+  S.tally = await (await get("/nodes.json", AbortSignal.timeout(30000))).json();
+  takeNodes(S.tally.nodes);
   draw();
 }
 nodes.failed = (error) => { S.listError = error.message; };
@@ -124,9 +115,26 @@ async function untilNodesAreDue() {
   S.wantNodes = false;
 }
 
-// Until it ends. `EventSource` cannot send the header that the token is in.
+// Until it ends. `EventSource` cannot send the header that the token is in. A stream that has hung is given up.
 async function events() {
-  const answer = await get("/events");
+  const hung = new AbortController();
+  let watchdog;
+  const heard = () => {
+    clearTimeout(watchdog);
+    watchdog = setTimeout(() => hung.abort(), SILENCE_MS);
+  };
+  try {
+    heard();
+    await follow(await get("/events", hung.signal), heard);
+  } catch (error) {
+    throw hung.signal.aborted ? new Error(`nothing came for ${span(SILENCE_MS)}`) : error;
+  } finally {
+    clearTimeout(watchdog);
+    hung.abort();
+  }
+}
+
+async function follow(answer, heard) {
   const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
   let rest = "";
   let isNews = false;
@@ -135,18 +143,18 @@ async function events() {
   for (;;) {
     const { value, done } = await reader.read();
     if (done) throw new Error("the daemon has closed the stream of events");
-    const blocks = (rest + value).replaceAll("\r\n", "\n").split("\n\n");
+    heard();
+    const blocks = (rest + value).split("\n\n");
     rest = blocks.pop();
     for (const block of blocks) {
-      const data = block.split("\n").filter((line) => line.startsWith("data:")).map((line) => line.slice(5)).join("\n");
-      if (!data.trim()) continue;
-      const event = JSON.parse(data);
+      // A block has one line of data, or is a comment.
+      const at = block.indexOf("data: ");
+      if (at < 0) continue;
+      const event = JSON.parse(block.slice(at + 6));
       if (event.event === "caught_up") {
         if (event.blind_ms > 999) say("·", `some servers were not heard for ${span(event.blind_ms)}; all is known again`);
         S.silent = list(event.silent);
         isNews = true;
-      } else if (event.error) {
-        throw new Error(clean(event.error));
       } else if (event.peer_id) {
         takeEvent(event, isNews);
         if (isNews) { S.wantNodes = true; nodesDue(); statusDue(); }
