@@ -27,6 +27,7 @@ use crate::protocol::{
     time::{MAX_LEASE, MIN_LEASE},
 };
 
+mod addresses;
 #[cfg(feature = "program")]
 mod dirs;
 mod error;
@@ -45,6 +46,8 @@ mod settings;
 mod shown;
 mod values;
 
+pub(crate) use addresses::is_host_name;
+use addresses::{announce, listen, natives};
 #[cfg(feature = "program")]
 use dirs::data_dir;
 #[cfg(feature = "program")]
@@ -67,16 +70,14 @@ pub(crate) use settings::Setting;
 pub(crate) use shown::ConfigReport;
 #[cfg(feature = "program")]
 pub(crate) use values::LogFormat;
-use values::{
-    announce, beat_interval, connections, duration_or, interval, listen, min_indexers, natives, psk,
-};
+use values::{beat_interval, connections, duration_or, interval, min_indexers, psk};
 #[cfg(feature = "dns")]
 use values::{dns, dns_zone};
 #[cfg(feature = "http")]
 use values::{http, http_token};
-pub(crate) use values::{is_host_name, name, tags};
 #[cfg(feature = "program")]
 use values::{level, log_format};
+pub(crate) use values::{name, tags};
 
 /// Shortest interval of a loop or of the beats.
 pub(crate) const INTERVAL_MIN: Duration = Duration::from_millis(100);
