@@ -95,9 +95,10 @@ impl Driver<'_> {
         let answer = DialedBack {
             finding: match &end.why {
                 None => Finding::Reached,
+                Some(miss) if miss.may_be_here => Finding::Cannot,
                 Some(_) => Finding::Not,
             },
-            reason: cut(end.why.as_deref().unwrap_or_default()),
+            reason: cut(end.why.as_ref().map_or("", |miss| &miss.text)),
             addr: convert::to_addr(&end.addr).unwrap_or_default(),
         };
         self.env.net.respond(end.id, &Response::DialedBack(answer));

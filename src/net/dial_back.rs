@@ -25,7 +25,9 @@ use libp2p::{
     pnet::PreSharedKey,
 };
 
-use super::{Net, dns, executor::within, failure, refusals::Refusals, scope, tcp, transport};
+use super::{
+    FailureKind, Net, dns, executor::within, failure, refusals::Refusals, scope, tcp, transport,
+};
 use crate::protocol::{
     self, Endpoint, Host, RequestId,
     dial_back::{Asked, DIAL_LIMIT, Means},
@@ -38,8 +40,17 @@ pub(crate) struct DialEnd {
     pub(crate) id: RequestId,
     /// The address that was dialled, without the peer id.
     pub(crate) addr: Multiaddr,
-    /// Why the peer was not reached, in a person's words.
-    pub(crate) why: Option<String>,
+    /// If the peer was not reached.
+    pub(crate) why: Option<Miss>,
+}
+
+/// Why a peer was not reached.
+#[derive(Debug)]
+pub(crate) struct Miss {
+    /// In a person's words.
+    pub(crate) text: String,
+    /// The fault may be at this host: nothing is known of the peer.
+    pub(crate) may_be_here: bool,
 }
 
 type Dial = Pin<Box<dyn Future<Output = DialEnd>>>;
@@ -128,11 +139,17 @@ impl Net {
         let addr = multiaddr(at).unwrap_or_else(Multiaddr::empty);
         let dial = self.back.begin(peer, &addr);
         self.back.dials.push(Box::pin(async move {
-            let connected = async { dial?.await.map(drop) };
-            let why = match within(DIAL_LIMIT, connected).await {
-                Some(Ok(())) => None,
-                Some(Err(error)) => Some(failure::cause_of(error, &own)),
-                None => Some("no answer within 3 s".to_owned()),
+            let miss = |may_be_here, text: String| Some(Miss { text, may_be_here });
+            let why = match dial {
+                Err(error) => miss(true, error.to_string()),
+                Ok(dial) => match within(DIAL_LIMIT, dial).await {
+                    Some(Ok(_)) => None,
+                    Some(Err(error)) => {
+                        let (kind, text) = failure::cause_of(error, &own);
+                        miss(kind == FailureKind::Other, text)
+                    }
+                    None => miss(false, "no answer within 3 s".to_owned()),
+                },
             };
             DialEnd { id, addr, why }
         }));

@@ -202,8 +202,8 @@ fn cause(error: &TransportError<io::Error>, own: &PeerId) -> (FailureKind, Strin
 
 /// Why a dial failed that the process with the id `own` made without the swarm, in a person's
 /// words.
-pub(super) fn cause_of(error: io::Error, own: &PeerId) -> String {
-    cause(&TransportError::Other(error), own).1
+pub(super) fn cause_of(error: io::Error, own: &PeerId) -> (FailureKind, String) {
+    cause(&TransportError::Other(error), own)
 }
 
 /// Why there is no TCP connection.

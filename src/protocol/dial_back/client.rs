@@ -4,6 +4,7 @@ use core::time::Duration;
 
 use heapless::Vec;
 
+use super::PAUSE;
 use crate::protocol::{Addr, Instant, PeerId, Reason, Rng, Role};
 
 /// How long addresses must stay the same before they are asked about: several change at once.
@@ -20,8 +21,6 @@ const RETRY: Duration = Duration::from_secs(5 * 60);
 const REGULARLY: Duration = Duration::from_secs(60 * 60);
 /// How much earlier, at most.
 const JITTER: Duration = Duration::from_secs(6 * 60);
-/// The operator's question is passed on at most this often, because a server answers no sooner.
-const ON_DEMAND: Duration = super::PAUSE;
 /// Servers that are asked in one round.
 const ROUND: usize = 8;
 
@@ -68,6 +67,8 @@ pub struct Client {
     tried: Vec<PeerId, ROUND, u8>,
     /// One of them may be able to in a moment.
     is_hopeful: bool,
+    /// No round has ended since the addresses changed.
+    is_first: bool,
     /// The next round begins at this server, or after it.
     begin: Option<(PeerId, usize)>,
     answer: Option<Answer>,
@@ -88,6 +89,7 @@ impl Client {
             last: None,
             tried: Vec::new(),
             is_hopeful: false,
+            is_first: true,
             begin: None,
             answer: None,
             is_stale: false,
@@ -104,11 +106,18 @@ impl Client {
         self.silent = None;
         self.tried.clear();
         self.is_hopeful = false;
-        let spread = match self.is_node {
+        self.is_first = true;
+        let due = now + SETTLE + self.spread();
+        // No server that was asked would dial sooner.
+        let least = self.last.map_or(due, |last| last + PAUSE);
+        self.due = due.max(least);
+    }
+
+    fn spread(&mut self) -> Duration {
+        match self.is_node {
             true => self.rng.up_to(SPREAD),
             false => Duration::ZERO,
-        };
-        self.due = now + SETTLE + spread;
+        }
     }
 
     /// The operator wants to know it now. Returns whether an answer may come.
@@ -116,7 +125,7 @@ impl Client {
         if self.asked.is_some() {
             return true;
         }
-        if self.last.is_some_and(|last| now - last < ON_DEMAND) {
+        if self.last.is_some_and(|last| now - last < PAUSE) {
             return false;
         }
         self.tried.clear();
@@ -203,6 +212,8 @@ impl Client {
         let has_asked = !self.tried.is_empty();
         let pause = match (has_asked, self.is_hopeful, self.is_node) {
             (false, ..) => ALONE,
+            // They may have dialled this process before it was started anew.
+            (true, true, _) if self.is_first => PAUSE + self.spread(),
             (true, true, false) => RETRY,
             // They may all have been busy with nodes that asked at the same time.
             (true, true, true) => RETRY + self.rng.up_to(REGULARLY),
@@ -211,6 +222,7 @@ impl Client {
         self.due = now + pause;
         self.tried.clear();
         self.is_hopeful = false;
+        self.is_first &= !has_asked;
         if self.is_stale {
             self.answer = None;
         }

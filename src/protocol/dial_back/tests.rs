@@ -296,20 +296,47 @@ fn a_node_asks_hourly_whatever_the_answer() {
 }
 
 #[test]
-fn servers_that_cannot_tell_are_asked_again_after_five_minutes_and_old_ones_after_an_hour() {
-    for (heard, least, most) in [
-        (Heard::Cannot, 5 * 60_000, 5 * 60_000),
-        (Heard::Unsupported, 54 * 60_000, 60 * 60_000),
-    ] {
-        let mut client = client();
-        assert_eq!(client.poll(at(3_000), &[peer(1)]), Some(peer(1)));
-        hears(&mut client, 3_000, heard);
-        assert_eq!(client.poll(at(3_000), &[peer(1)]), None);
-        let wait = left(&client, 3_000);
-        assert!((least..=most).contains(&wait), "{heard:?} {wait}");
+fn servers_that_cannot_tell_are_asked_again_in_ten_seconds_and_then_in_five_minutes() {
+    let mut client = client();
+    let mut now = 3_000;
+    for wait in [10_000, 300_000, 300_000] {
+        assert_eq!(client.poll(at(now - 1), &[peer(1)]), None);
+        assert_eq!(client.poll(at(now), &[peer(1)]), Some(peer(1)));
+        hears(&mut client, now, Heard::Cannot);
+        assert_eq!(client.poll(at(now), &[peer(1)]), None);
         assert_eq!(client.answer(), None, "it is unknown, and never no");
-        let again = client.poll(at(3_000 + wait), &[peer(1)]);
-        assert_eq!(again, Some(peer(1)));
+        assert_eq!(left(&client, now), wait);
+        now += wait;
+    }
+}
+
+#[test]
+fn servers_of_an_earlier_version_are_asked_again_within_the_hour() {
+    let mut client = client();
+    client.poll(at(3_000), &[peer(1)]);
+    hears(&mut client, 3_000, Heard::Unsupported);
+    assert_eq!(client.poll(at(3_000), &[peer(1)]), None);
+    let wait = left(&client, 3_000);
+    assert!((54 * 60_000..=60 * 60_000).contains(&wait), "{wait}");
+    assert_eq!(client.answer(), None, "it is unknown, and never no");
+    assert_eq!(client.poll(at(3_000 + wait), &[peer(1)]), Some(peer(1)));
+}
+
+#[test]
+fn change_within_ten_seconds_of_a_question_waits_until_servers_dial_again() {
+    let mut client = client();
+    client.poll(at(3_000), &[peer(1)]);
+    hears(&mut client, 3_000, Heard::Reached);
+    for (now, due) in [
+        (4_000, 13_000),
+        (9_999, 13_000),
+        (10_000, 13_000),
+        (10_001, 13_001),
+    ] {
+        let mut client = client.clone();
+        client.changed(at(now));
+        assert_eq!(client.poll(at(due - 1), &[peer(1)]), None);
+        assert_eq!(client.poll(at(due), &[peer(1)]), Some(peer(1)), "{now}");
     }
 }
 
@@ -320,12 +347,20 @@ fn busy_servers_are_asked_again_by_nodes_at_different_times() {
         client.poll(at(100_000), &[peer(1)]);
         hears(&mut client, 100_000, Heard::Cannot);
         client.poll(at(100_000), &[peer(1)]);
-        left(&client, 100_000)
+        let first = left(&client, 100_000);
+        client.poll(at(200_000), &[peer(1)]);
+        hears(&mut client, 200_000, Heard::Cannot);
+        client.poll(at(200_000), &[peer(1)]);
+        (first, left(&client, 200_000))
     };
-    let mut all: std::vec::Vec<u64> = (0..100).map(wait).collect();
-    all.sort();
-    assert!(all[0] >= 5 * 60_000 && all[99] <= 65 * 60_000);
-    assert!(all[99] - all[0] > 50 * 60_000, "{all:?}");
+    let all = (0..100).map(wait);
+    let (mut first, mut later): (std::vec::Vec<u64>, std::vec::Vec<u64>) = all.unzip();
+    first.sort();
+    later.sort();
+    assert!(first[0] >= 10_000 && first[99] <= 70_000);
+    assert!(first[99] - first[0] > 50_000, "{first:?}");
+    assert!(later[0] >= 5 * 60_000 && later[99] <= 65 * 60_000);
+    assert!(later[99] - later[0] > 50 * 60_000, "{later:?}");
 }
 
 #[test]
@@ -353,11 +388,11 @@ fn answer_about_other_addresses_does_not_count() {
     let mut client = client();
     client.poll(at(3_000), &[peer(1)]);
     hears(&mut client, 3_000, Heard::Not);
-    client.changed(at(4_000));
+    client.changed(at(10_000));
     assert_eq!(client.answer(), None);
-    client.poll(at(7_000), &[peer(1)]);
-    client.changed(at(7_001));
-    assert!(!hears(&mut client, 7_002, Heard::Not), "it came too late");
+    client.poll(at(13_000), &[peer(1)]);
+    client.changed(at(13_001));
+    assert!(!hears(&mut client, 13_002, Heard::Not), "it came too late");
     assert_eq!(client.answer(), None);
 }
 
@@ -366,15 +401,15 @@ fn a_known_fault_stays_known_while_the_addresses_change_until_servers_were_asked
     let mut client = client();
     client.poll(at(3_000), &[peer(1)]);
     hears(&mut client, 3_000, Heard::Not);
-    client.changed(at(4_000));
+    client.changed(at(10_000));
     assert!(!client.last_answer().unwrap().is_reached);
-    client.poll(at(7_000), &[peer(1)]);
+    client.poll(at(13_000), &[peer(1)]);
     let mut same = client.clone();
-    assert!(!hears(&mut same, 7_001, Heard::Not), "it is no news");
+    assert!(!hears(&mut same, 13_001, Heard::Not), "it is no news");
     assert!(same.answer().is_some());
-    hears(&mut client, 7_001, Heard::Cannot);
+    hears(&mut client, 13_001, Heard::Cannot);
     assert!(client.last_answer().is_some());
-    assert_eq!(client.poll(at(7_001), &[peer(1)]), None);
+    assert_eq!(client.poll(at(13_001), &[peer(1)]), None);
     assert_eq!(client.last_answer(), None);
 }
 
