@@ -140,6 +140,14 @@ impl Driver<'_> {
                     self.env.net.respond(request, &outcome.response());
                 }
             }
+            watch @ (Action::Watch { .. }
+            | Action::ReadOn { .. }
+            | Action::Hear { .. }
+            | Action::Gone { .. }
+            | Action::CaughtUp { .. }
+            | Action::Behind { .. }
+            | Action::Notify { .. }
+            | Action::Dismiss { .. }) => self.watches.perform(&mut self.env, watch),
             Action::Done { lookup } => self.lookups.tell(&mut self.env, lookup),
             Action::Retry => {
                 log::info!("the network has changed: tries again at once what did not answer")

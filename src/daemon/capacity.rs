@@ -11,7 +11,7 @@ use std::fmt;
 use miniserde::{Deserialize, Serialize};
 
 use super::{
-    machines::{self, ProgramLookups, WatchTables},
+    machines::{self, ProgramLookups, ProgramWatches},
     status::table,
 };
 use crate::{
@@ -112,7 +112,7 @@ impl Need {
         };
         let tables_bytes = machines::size(role) as u64;
         let lookups_bytes = size_of::<ProgramLookups>() as u64;
-        let watches_bytes = size_of::<WatchTables>() as u64;
+        let watches_bytes = size_of::<ProgramWatches>() as u64;
         let dht_records_bytes = outside("dht_records") + outside("dht_providers");
         let connections_bytes = outside("connections");
         let needs_bytes = tables_bytes

@@ -44,14 +44,23 @@ pub(super) fn told_response(query: &Query, response: Option<&Response<'_>>) {
     }
 }
 
-/// Logs what the core has decided. What has a line at a lower level is left out.
+/// Logs what the core has decided. What has a line at a lower level is left out, and so are the
+/// frames of watches.
 pub(super) fn decided(action: &Action) {
-    use Action::{Contested, Denied, Refreshed, Retry, Uncontested};
-    let has_line = matches!(
+    use Action::{Behind, Contested, Denied, Hear, Notify, ReadOn, Refreshed, Retry, Uncontested};
+    let is_left_out = matches!(
         action,
-        Contested(_) | Denied { .. } | Refreshed { .. } | Retry | Uncontested { .. }
+        Contested(_)
+            | Denied { .. }
+            | Refreshed { .. }
+            | Retry
+            | Uncontested { .. }
+            | Behind { .. }
+            | Hear { .. }
+            | Notify { .. }
+            | ReadOn { .. }
     );
-    if !has_line {
+    if !is_left_out {
         log::debug!("{}", Decided(action));
     }
 }
@@ -113,6 +122,12 @@ impl fmt::Display for Decided<'_> {
                 };
                 ("asks", Some(server), format!("{}{why}", at(addrs)))
             }
+            Action::Watch { server, addrs, .. } => ("watches", Some(server), at(addrs)),
+            Action::Gone { peer, .. } => {
+                ("tells a reader of the end of", Some(peer), String::new())
+            }
+            Action::CaughtUp { .. } => ("has caught up for a reader", None, String::new()),
+            Action::Dismiss { .. } => ("ends the stream of a watcher", None, String::new()),
             Action::Respond { lookup, .. } | Action::Done { lookup } => {
                 ("has ended lookup", None, format!(" {}", lookup.0))
             }

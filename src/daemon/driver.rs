@@ -78,7 +78,7 @@ pub(super) struct Driver<'m> {
     pub(super) record: OwnRecord,
     pub(super) state: StateFile,
     pub(super) lookups: Lookups,
-    pub(super) watches: Watches<'m>,
+    pub(super) watches: Watches,
     /// First beats that the core wants to be kept: one for each identity that it checks, 16 at
     /// most.
     pub(super) held_beats: Vec<BeatFrame>,
@@ -154,7 +154,7 @@ impl<'m> Driver<'m> {
             machine.remember_lost(now, lost.restored(now, own_ms));
         }
         let checks = Checks::new(config, now, seed);
-        let mut endpoint = Endpoint::new(now, machine, lookups, wall);
+        let mut endpoint = Endpoint::new(now, machine, lookups, watches, wall);
         // The first record too has no service whose check has not passed yet.
         endpoint.offer(checks.health.offered());
         Ok(Self {
@@ -167,7 +167,7 @@ impl<'m> Driver<'m> {
             record: OwnRecord::new(key, config),
             state,
             lookups: Lookups::default(),
-            watches: Watches::new(watches),
+            watches: Watches::default(),
             held_beats: Vec::new(),
             is_over: false,
             link: OnLink::new(config, own, now, seed),
@@ -227,7 +227,6 @@ impl<'m> Driver<'m> {
         [
             self.env.endpoint.next_timeout(),
             self.lookups.timeout(),
-            self.watches.timeout(),
             self.checks.timeout(),
             self.link_timeout(),
             self.records,
@@ -246,20 +245,15 @@ impl<'m> Driver<'m> {
 
     /// Extends the leases granted, and lets watches ask for what they have missed.
     pub(super) fn shift(&mut self, gap: Duration) {
-        self.watches.overslept(self.env.now(), gap);
         self.handle(self.env.now(), Input::Overslept { gap });
     }
 
     /// Carries out everything that is due now.
     pub(super) fn pump(&mut self) {
         let now = self.env.now();
-        loop {
-            while let Some(action) = self.env.poll(now) {
-                self.perform(action);
-            }
-            if !self.watches.pump(&mut self.env, &mut self.lookups) {
-                break;
-            }
+        self.watches.note_readers(&mut self.env);
+        while let Some(action) = self.env.poll(now) {
+            self.perform(action);
         }
         self.note_network(false);
         self.tell_troubles(now);
@@ -320,7 +314,7 @@ impl<'m> Driver<'m> {
         let PendingCall { call, reply } = match event {
             CallEvent::Made(call) => call,
             CallEvent::MadeInParts(PartsCall::Watch(query), parts) => {
-                return self.watches.events(self.env.now(), query, parts);
+                return self.watches.events(&mut self.env, query, parts);
             }
             CallEvent::MadeInParts(PartsCall::Nodes(query), parts) => {
                 return self.lookups.nodes(&self.env, &query, parts);

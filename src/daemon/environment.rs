@@ -1,6 +1,9 @@
 //! The network side, the core and the time, which the answers of the daemon need.
 
-use super::{clock, machines::ProgramLookups};
+use super::{
+    clock,
+    machines::{ProgramLookups, ProgramWatches},
+};
 use crate::{
     net::Net,
     protocol::{Action, Input, Instant, Machine, PeerId, endpoint::Endpoint, restart},
@@ -9,7 +12,8 @@ use crate::{
 /// The network side, the core and the time.
 pub(super) struct Environment<'m> {
     pub(super) net: Net,
-    pub(super) endpoint: Endpoint<&'m mut dyn Machine, &'m mut ProgramLookups>,
+    pub(super) endpoint:
+        Endpoint<&'m mut dyn Machine, &'m mut ProgramLookups, &'m mut ProgramWatches>,
     pub(super) own: PeerId,
     /// The names of nodes that were released, the latest first.
     pub(super) released: Vec<(PeerId, String)>,

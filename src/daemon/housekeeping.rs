@@ -51,7 +51,7 @@ impl Driver<'_> {
         let others = self.env.net.tables().into_iter();
         others
             .chain(self.lookups.stats(&self.env))
-            .chain(self.watches.stats())
+            .chain(self.watches.stats(&self.env))
             .for_each(|stats| used.table(stats));
         let peaks = self.env.net.take_peaks().into_iter();
         for (name, most) in peaks.chain([self.lookups.take_peak()]) {
@@ -59,11 +59,7 @@ impl Driver<'_> {
         }
         if self.peaks.look(&used.0) {
             self.env.net.shrink();
-            trim::trim(
-                self.env.endpoint.machine_mut(),
-                self.watches.spare(),
-                self.heap,
-            );
+            trim::trim(self.env.endpoint.spare(), self.heap);
         }
     }
 

@@ -1,5 +1,5 @@
-//! What waits for the core's lookups and what they wait for: operators, programs and watches on one
-//! side, requests and searches of the network on the other.
+//! What waits for the core's lookups and what they wait for: operators and programs on one side,
+//! requests and searches of the network on the other.
 //!
 //! Invariant: each request and search under way has one entry here, until it has ended. The core's
 //! bounds are the bounds of these tables; but a request outlives its lookup if the operator leaves,
@@ -23,7 +23,6 @@ use crate::{
         Addrs, Instant, Name, PeerId, TableStats,
         codec::directory::{Request, Response},
         lookup::{FULL, LookupId, MAX_OPEN, Query, QueryId, Question},
-        watch::client::Extent,
     },
 };
 
@@ -39,12 +38,7 @@ enum Asker {
     Operator(Reply),
     #[cfg(feature = "dns")]
     Program(smol::channel::Sender<super::dns::Known>),
-    /// The watches with these numbers.
-    Watches(Vec<u64>),
 }
-
-/// The indexers that were found for the watch with this number, and how far the list goes.
-pub(super) type Servers = (u64, Vec<(PeerId, Addrs)>, Extent);
 
 /// What waits for a server's response.
 pub(super) enum Requester {
@@ -58,10 +52,6 @@ pub(super) enum Requester {
 #[derive(Default)]
 pub(super) struct Lookups {
     askers: HashMap<LookupId, Asker>,
-    /// Indexers that were found for watches.
-    servers: Vec<Servers>,
-    /// Watches that wait until the lookup for the others is over.
-    watches: Vec<u64>,
     requests: HashMap<OwnRequestId, Requester>,
     /// The most requests that waited at once since [`Lookups::take_peak`].
     most: usize,
@@ -105,29 +95,6 @@ impl Lookups {
         if let Some(lookup) = env.endpoint.find_for_program(env.now(), question) {
             self.askers.insert(lookup, Asker::Program(reply));
         }
-    }
-
-    /// Finds the servers of a watch. There is one lookup for all of them at a time, so that they
-    /// leave a place to the operator. False: there is no room for it.
-    pub(super) fn servers_for_watch(&mut self, env: &mut Environment, number: u64) -> bool {
-        self.watches.push(number);
-        let is_of_watches = |asker: &Asker| matches!(asker, Asker::Watches(_));
-        self.askers.values().any(is_of_watches) || self.look_for_watches(env)
-    }
-
-    /// Begins the lookup for the watches that wait.
-    fn look_for_watches(&mut self, env: &mut Environment) -> bool {
-        let lookup = match self.has_room() {
-            true => env.endpoint.find(env.now(), Question::Indexers),
-            false => None,
-        };
-        let asker = Asker::Watches(mem::take(&mut self.watches));
-        lookup.is_some_and(|lookup| self.askers.insert(lookup, asker).is_none())
-    }
-
-    /// The servers that were found for watches.
-    pub(super) fn take_servers(&mut self) -> Vec<Servers> {
-        mem::take(&mut self.servers)
     }
 
     /// Gives up the lookups of operators that closed the connection before the answer.
@@ -273,21 +240,6 @@ impl Lookups {
             return;
         };
         match asker {
-            Asker::Watches(numbers) => {
-                let indexers = outcome.indexers.iter();
-                let indexers = indexers.map(|offer| (offer.peer, offer.addrs.clone()));
-                let indexers: Vec<_> = indexers.collect();
-                let extent = outcome.extent(env.machine().role());
-                let found = numbers.into_iter();
-                let found = found.map(|number| (number, indexers.clone(), extent));
-                self.servers.extend(found);
-                let waiting = self.watches.clone();
-                if !waiting.is_empty() && !self.look_for_watches(env) {
-                    let none = waiting.into_iter();
-                    let none = none.map(|number| (number, Vec::new(), Extent::Part));
-                    self.servers.extend(none);
-                }
-            }
             Asker::Operator(reply) => {
                 let mut answer = answer_of(&outcome, env.own_ms());
                 if let CallAnswer::Indexers(list) = &mut answer {

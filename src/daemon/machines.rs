@@ -13,8 +13,9 @@ use crate::{
         },
         lookup::Lookups,
         watch::{
+            Watches,
             client::Watch,
-            server::{Batch, MAX_OF_PEER, MAX_WATCHERS, Watchers},
+            server::{MAX_OF_PEER, MAX_WATCHERS},
         },
     },
 };
@@ -52,23 +53,8 @@ pub(super) const MAX_WATCHES: usize = MAX_OF_PEER;
 
 pub(super) type ProgramWatch = Watch<MAX_WATCHED>;
 
-/// The watches of this process, the watchers of its directory, and the next batch for one of them.
-pub(super) struct WatchTables {
-    pub(super) watches: [ProgramWatch; MAX_WATCHES],
-    pub(super) watchers: Watchers<{ MAX_WATCHERS + MAX_OF_PEER }>,
-    pub(super) batch: Batch,
-}
-
-impl WatchTables {
-    /// No reader and no watcher. All zeroes and uninitialised memory, for `.bss`.
-    const fn new() -> Self {
-        Self {
-            watches: [const { Watch::new() }; MAX_WATCHES],
-            watchers: Watchers::new(),
-            batch: Batch::new(),
-        }
-    }
-}
+/// The watches of this process, and the watchers of its directory.
+pub(super) type ProgramWatches = Watches<MAX_WATCHES, MAX_WATCHED, { MAX_WATCHERS + MAX_OF_PEER }>;
 
 /// The machine of a role.
 enum Roles<N, I, O> {
@@ -83,7 +69,7 @@ type Borrowed<'m> = Roles<&'m mut NativeMachine, &'m mut IndexerMachine, &'m mut
 pub(super) struct Places<'m> {
     machine: Borrowed<'m>,
     lookups: &'m mut ProgramLookups,
-    watches: &'m mut WatchTables,
+    watches: &'m mut ProgramWatches,
 }
 
 /// The places of the program, which runs one machine. `None`: they are used already.
@@ -95,7 +81,7 @@ pub(super) fn of_the_program(role: Role) -> Option<Places<'static>> {
     use static_cell::ConstStaticCell;
 
     static LOOKUPS: ConstStaticCell<ProgramLookups> = ConstStaticCell::new(Lookups::new());
-    static WATCHES: ConstStaticCell<WatchTables> = ConstStaticCell::new(WatchTables::new());
+    static WATCHES: ConstStaticCell<ProgramWatches> = ConstStaticCell::new(Watches::new());
     static NATIVE: ConstStaticCell<NativeMachine> = ConstStaticCell::new(Native::new());
     static INDEXER: ConstStaticCell<IndexerMachine> = ConstStaticCell::new(Indexer::new());
     static NODE: ConstStaticCell<Node> = ConstStaticCell::new(Node::new());
@@ -115,7 +101,7 @@ pub(super) fn of_the_program(role: Role) -> Option<Places<'static>> {
 pub(crate) struct Owned {
     machine: Roles<Box<NativeMachine>, Box<IndexerMachine>, Box<Node>>,
     lookups: Box<ProgramLookups>,
-    watches: Box<WatchTables>,
+    watches: Box<ProgramWatches>,
 }
 
 impl Owned {
@@ -124,7 +110,7 @@ impl Owned {
     pub(crate) fn stack(role: Role) -> usize {
         8 * size(role)
             .max(size_of::<ProgramLookups>())
-            .max(size_of::<WatchTables>())
+            .max(size_of::<ProgramWatches>())
     }
 
     /// The places of a process with this role.
@@ -136,7 +122,7 @@ impl Owned {
                 Role::Node => Roles::Node(boxed(Node::new)),
             },
             lookups: boxed(Lookups::new),
-            watches: boxed(WatchTables::new),
+            watches: boxed(Watches::new),
         }
     }
 
@@ -170,8 +156,7 @@ pub(super) const fn size(role: Role) -> usize {
 }
 
 impl<'m> Places<'m> {
-    /// Starts the lookups and the machine, with what an earlier run knew. Watches begin when one is
-    /// asked for.
+    /// Starts the lookups, the watches and the machine, with what an earlier run knew.
     pub(super) fn start(
         self,
         config: &Config,
@@ -182,9 +167,10 @@ impl<'m> Places<'m> {
     ) -> (
         &'m mut dyn Machine,
         &'m mut ProgramLookups,
-        &'m mut WatchTables,
+        &'m mut ProgramWatches,
     ) {
         self.lookups.start(own);
+        self.watches.start(own);
         let machine = start(self.machine, config, state, (now, own, seed));
         (machine, self.lookups, self.watches)
     }

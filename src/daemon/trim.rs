@@ -12,7 +12,7 @@
 
 use std::ops::Range;
 
-use crate::protocol::{Machine, table::Vacant};
+use crate::protocol::table::Vacant;
 
 /// If there were never more than this, a trim is not worth its cost.
 const WORTH_IT: usize = 32;
@@ -59,15 +59,10 @@ pub(super) enum Heap {
     OfHost,
 }
 
-/// Returns memory to the system that the tables of the machine, those of watches, and the own heap
-/// do not need now. This takes about a millisecond for each ten megabytes.
-pub(super) fn trim<'w>(
-    machine: &mut dyn Machine,
-    watches: impl Iterator<Item = Vacant<'w>>,
-    heap: Heap,
-) {
-    machine.spare().into_iter().for_each(give_back);
-    watches.for_each(give_back);
+/// Returns memory to the system that the tables of the core and the own heap do not need now. This
+/// takes about a millisecond for each ten megabytes.
+pub(super) fn trim<'w>(spare: impl IntoIterator<Item = Vacant<'w>>, heap: Heap) {
+    spare.into_iter().for_each(give_back);
     if heap == Heap::Own {
         trim_heap();
     }
@@ -123,8 +118,8 @@ mod tests {
 
     use super::*;
     use crate::protocol::{
-        Addrs, Beat, Indexer, IndexerConfig, Instant, MAX_ENVELOPE_LEN, PeerId, RecordInfo, Role,
-        SignedRecord, StreamId, Terms,
+        Addrs, Beat, Indexer, IndexerConfig, Instant, MAX_ENVELOPE_LEN, Machine, PeerId,
+        RecordInfo, Role, SignedRecord, StreamId, Terms,
     };
 
     #[test]
@@ -243,7 +238,7 @@ mod tests {
                 beat(indexer, n, Duration::ZERO, &[]);
             }
             while indexer.poll(now, 0).is_some() {}
-            trim(indexer, std::iter::empty(), Heap::Own);
+            trim(indexer.spare(), Heap::Own);
             for n in 0..200 {
                 let found = indexer.listed(&peer(n)).map(|found| found.envelope());
                 let stayed = n % 9 == 0;

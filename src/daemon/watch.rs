@@ -1,121 +1,70 @@
-//! Watches between the core, which decides what is reported, and the network: notifications of
-//! servers become rows for the readers here, and the directory of this process becomes frames for
-//! its watchers.
+//! Watches between the core, which decides what is reported, and the network: what the core says of
+//! nodes becomes rows for the readers here, and its frames go to the watchers of this process.
 //!
 //! [`Watches::events`] is the only entry, for `oc-discovery watch` and for all other code that
 //! follows changes.
 //!
-//! Invariants: the loop never waits for a reader or a watcher. A reader that is behind leaves the
-//! frames of its servers unread, and loses its watch after [`READER_PATIENCE`]; a watcher that is
-//! behind is closed by the core. Bounds: [`MAX_WATCHES`] readers, each with one stream to each
-//! server.
+//! Invariant: the loop never waits for a reader or a watcher. The core is told at each turn whether
+//! a reader has room, and says no more than fits.
 
-mod reader;
 mod rows;
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    time::Duration,
-};
+use std::collections::HashMap;
 
-use self::{
-    reader::{Reader, Unread, may_read_on},
-    rows::{bodies, gone_row},
-};
+use self::rows::{caught_up_row, gone_row, row_of};
 use super::{
     environment::Environment,
-    lookup::Lookups,
-    machines::{MAX_WATCHES, ProgramWatch, WatchTables},
+    machines::MAX_WATCHES,
     report::text,
-    request::Parts,
-    status::NodeQuery,
+    request::{MAX_PARTS, Part, Parts},
+    status::{NodeQuery, NodeState, WatchRow},
 };
 use crate::{
-    net::WatchEvent,
+    net::{WatchEvent, envelope::Libp2p},
     protocol::{
-        Addrs, Filter, Instant, PeerId, Presence, Role, TableStats,
+        Action, Addrs, Instant, PeerId, TableStats,
         codec::watch::decode_ask,
-        table::Vacant,
-        watch::{
-            WatchId, WatcherId,
-            client::{Extent, MAX_WATCHED_SERVERS, WatchStep},
-            server::{READER_PATIENCE, ServeStep},
-        },
+        watch::{ReaderId, WatchId, client::MAX_WATCHED_SERVERS, server::READER_PATIENCE},
     },
 };
 pub(super) use rows::filter_of;
 
-/// The number of the stream on which a watch reads the own directory is this and its slot.
-const OWN: u64 = 1 << 63;
+/// Parts that are free while a reader has room: as many as may still come after that, one from each
+/// server and a batch of the own directory.
+const RESERVE: usize = MAX_PARTS / 2;
 
-/// All watches of this process, and all watchers of its directory.
-pub(super) struct Watches<'m> {
-    core: &'m mut WatchTables,
-    readers: [Option<Reader>; MAX_WATCHES],
-    /// The reader and the server of each own stream.
-    streams: HashMap<WatchId, (usize, PeerId)>,
-    next: u64,
-    refused: u64,
-    /// Nodes that found no place in watches that are over.
-    unplaced: u64,
+/// A reader.
+struct Reader {
+    id: ReaderId,
+    states: Option<Vec<NodeState>>,
+    parts: Parts,
 }
 
-impl<'m> Watches<'m> {
-    /// No reader and no watcher.
-    pub(super) fn new(core: &'m mut WatchTables) -> Self {
-        Self {
-            core,
-            readers: [const { None }; MAX_WATCHES],
-            streams: HashMap::new(),
-            next: 0,
-            refused: 0,
-            unplaced: 0,
-        }
-    }
+/// The readers of this process, and their streams.
+#[derive(Default)]
+pub(super) struct Watches {
+    readers: Vec<Reader>,
+    /// The reader and the server of each own stream.
+    streams: HashMap<WatchId, (ReaderId, PeerId)>,
+    next: u64,
+}
 
+impl Watches {
     /// Reports the selected nodes, and each change, until the reader leaves.
-    pub(super) fn events(&mut self, now: Instant, query: NodeQuery, parts: Parts) {
+    pub(super) fn events(&mut self, env: &mut Environment, query: NodeQuery, parts: Parts) {
         let filter = match filter_of(&query) {
             Ok(filter) => filter,
             Err(why) => return parts.refuse(&why),
         };
-        let Some(slot) = self.readers.iter().position(Option::is_none) else {
-            self.refused += 1;
-            return parts.refuse_for_now(&format!(
-                "{MAX_WATCHES} watches are open already: close one, or try again"
-            ));
-        };
         let seed = getrandom::u64().unwrap_or(self.next);
-        if let Some((place, watch)) = self.slot(slot) {
-            let unconfirmed_are = match filter == Filter::default() {
-                true => Presence::Lost,
-                false => Presence::Left,
-            };
-            watch.start(now, seed, unconfirmed_are);
-            *place = Some(Reader {
-                number: 0,
-                filter,
-                states: query.states,
-                parts,
-                unread: Vec::new(),
-                behind: None,
-            });
+        let states = query.states.filter(|states| !states.is_empty());
+        let now = env.now();
+        match env.endpoint.watches_mut().read(now, seed, filter) {
+            Some(id) => self.readers.push(Reader { id, states, parts }),
+            None => parts.refuse_for_now(&format!(
+                "{MAX_WATCHES} watches are open already: close one, or try again"
+            )),
         }
-        self.next += 1;
-        if let Some(Some(reader)) = self.readers.get_mut(slot) {
-            reader.number = self.next;
-        }
-    }
-
-    fn slot(&mut self, slot: usize) -> Option<(&mut Option<Reader>, &mut ProgramWatch)> {
-        self.readers
-            .get_mut(slot)
-            .zip(self.core.watches.get_mut(slot))
-    }
-
-    fn reader(&mut self, slot: usize) -> Option<(&mut Reader, &mut ProgramWatch)> {
-        let (reader, watch) = self.slot(slot)?;
-        Some((reader.as_mut()?, watch))
     }
 
     /// Something happened on a watch stream.
@@ -126,277 +75,149 @@ impl<'m> Watches<'m> {
         env: &mut Environment,
         event: WatchEvent,
     ) -> Option<(PeerId, String)> {
-        let watchers = &mut self.core.watchers;
+        let now = env.now();
+        let watches = env.endpoint.watches_mut();
         match event {
             WatchEvent::Asked {
                 watcher,
                 peer,
                 body,
             } => {
-                let (now, changes) = (env.now(), env.machine().changes());
                 let asked = decode_ask(&body)
-                    .map(|filter| watchers.join(now, watcher, Some(peer), filter, changes));
+                    .map(|filter| env.endpoint.watched_by(now, (peer, watcher), filter));
                 if asked != Ok(true) {
                     env.net.dismiss_watcher(watcher);
                 }
                 return asked.err().map(|why| (peer, why.to_string()));
             }
-            WatchEvent::Written { watcher } => watchers.written(watcher),
+            WatchEvent::Written { watcher } => watches.watchers().written(watcher),
             WatchEvent::Left { watcher, peer, why } => {
-                watchers.leave(watcher);
+                watches.watchers().leave(watcher);
                 return why.map(|why| (peer, why));
             }
             WatchEvent::Told { watch, body } => {
-                let (slot, server) = self.streams.get(&watch).copied()?;
-                let (reader, core) = self.reader(slot)?;
-                match reader.take(core, env.now(), (&server, false), &body) {
-                    Ok(()) => self.leave_unread(slot, Unread::Server(watch)),
-                    Err(why) => {
-                        env.net.unwatch(watch);
-                        self.ended(env, watch);
-                        return Some((server, why.to_string()));
-                    }
+                let (reader, server) = self.streams.get(&watch).copied()?;
+                let to = self.reader(reader)?;
+                let of = (reader, &server);
+                let told = watches.told(now, of, &body, &Libp2p, &mut |node| to.say(row_of(node)));
+                to.note_room(env, now);
+                if let Err(why) = told {
+                    env.net.unwatch(watch);
+                    self.streams.remove(&watch);
+                    return Some((server, why.to_string()));
                 }
             }
             WatchEvent::Ended { watch, why } => {
-                if let Some((_, server)) = self.streams.get(&watch) {
-                    log::debug!("the watch of {} is over: {why}", text(server));
+                if let Some((reader, server)) = self.streams.remove(&watch) {
+                    log::debug!("the watch of {} is over: {why}", text(&server));
+                    watches.ended(now, (reader, &server));
                 }
-                self.ended(env, watch);
             }
         }
         None
     }
 
-    fn ended(&mut self, env: &Environment, watch: WatchId) {
-        if let Some((slot, server)) = self.streams.remove(&watch)
-            && let Some((_, core)) = self.reader(slot)
-        {
-            core.ended(env.now(), &server);
-        }
-    }
-
-    /// Reads on when there is room.
-    fn leave_unread(&mut self, slot: usize, stream: Unread) {
-        if let Some((reader, _)) = self.reader(slot) {
-            reader.unread.push(stream);
-        }
-    }
-
-    /// Carries out the steps of the core, for readers and for watchers. Returns whether a lookup was
-    /// begun, so that the endpoint must be polled again.
-    pub(super) fn pump(&mut self, env: &mut Environment, lookups: &mut Lookups) -> bool {
-        self.note_servers(env);
-        self.take_servers(env, lookups);
-        let mut looks_up = false;
-        for slot in 0..MAX_WATCHES {
-            looks_up |= self.advance(env, lookups, slot);
-        }
-        self.serve(env, env.now());
-        looks_up
-    }
-
-    /// Notes the servers that this process knows. They are few: natives, and those with leases.
-    fn note_servers(&mut self, env: &Environment) {
-        if self.readers.iter().all(Option::is_none) {
-            return;
-        }
-        let mut number = 0;
-        env.machine().servers(env.now(), &mut |server| {
-            let [a, b, c, d, e, f, g, h, ..] = *server.peer.as_bytes();
-            number ^= u64::from_be_bytes([a, b, c, d, e, f, g, h]);
-        });
-        let watches = self.core.watches.iter_mut().zip(&self.readers);
-        let watches = watches.filter(|(_, reader)| reader.is_some());
-        watches.for_each(|(watch, _)| watch.knows_servers(number));
-    }
-
-    /// Takes the servers that were looked up.
-    fn take_servers(&mut self, env: &Environment, lookups: &mut Lookups) {
-        for (number, servers, extent) in lookups.take_servers() {
-            let is_it = |reader: &Reader| reader.number == number;
-            let slot = |reader: &Option<Reader>| reader.as_ref().is_some_and(is_it);
-            let Some(slot) = self.readers.iter().position(slot) else {
-                continue;
-            };
-            let servers = known_servers(env, servers);
-            if let Some((_, watch)) = self.reader(slot) {
-                let servers = servers.iter().map(|(peer, addrs)| (*peer, addrs));
-                watch.listed(env.now(), servers, extent);
-            }
-        }
-    }
-
-    /// Carries out the steps of one reader's watch, as long as there is room for its rows.
-    /// Returns whether a lookup was begun.
-    fn advance(&mut self, env: &mut Environment, lookups: &mut Lookups, slot: usize) -> bool {
+    /// Tells the core which readers have left, and which have room.
+    pub(super) fn note_readers(&mut self, env: &mut Environment) {
         let now = env.now();
-        let Some((reader, _)) = self.reader(slot) else {
-            return false;
-        };
-        if reader.parts.is_abandoned() {
-            self.end(env, slot);
-            return false;
+        let has_left = |reader: &mut Reader| reader.parts.is_abandoned();
+        let left: Vec<_> = self.readers.extract_if(.., has_left).collect();
+        for reader in left {
+            env.endpoint.watches_mut().leave(now, reader.id);
+            self.end_streams(env, reader.id);
         }
-        if !may_read_on(&reader.parts) {
-            let since = *reader.behind.get_or_insert(now);
-            if now - since >= READER_PATIENCE {
-                let limit = READER_PATIENCE.as_secs();
-                log::info!("a reader of changes has not read for {limit} s, and gets no more");
-                if let Some(reader) = self.end(env, slot) {
-                    reader.parts.refuse(&format!(
-                        "this reader was behind for {limit} s: read faster, or watch with a filter"
-                    ));
-                }
-            }
-            return false;
-        }
-        reader.behind = None;
-        for stream in std::mem::take(&mut reader.unread) {
-            match stream {
-                Unread::Server(watch) => env.net.watch_on(watch),
-                Unread::Own(watcher) => self.core.watchers.written(watcher),
-            }
-        }
-        let mut looks_up = false;
-        while let Some((reader, watch)) = self.reader(slot)
-            && may_read_on(&reader.parts)
-            && let Some(step) = watch.poll(now)
-        {
-            match step {
-                WatchStep::List => {
-                    let number = reader.number;
-                    if lookups.servers_for_watch(env, number) {
-                        looks_up = true;
-                    } else {
-                        let servers = known_servers(env, Vec::new());
-                        let servers = servers.iter().map(|(peer, addrs)| (*peer, addrs));
-                        watch.listed(now, servers, Extent::Part);
-                    }
-                }
-                WatchStep::Open { server, addrs } => self.open(env, slot, server, &addrs),
-                WatchStep::Gone {
-                    peer,
-                    name,
-                    how,
-                    ago,
-                } => reader.say(gone_row(&peer, &name, how, ago)),
-                WatchStep::CaughtUp { blind } => reader.say_caught_up(watch, blind),
-            }
-        }
-        looks_up
+        let readers = self.readers.iter();
+        readers.for_each(|reader| reader.note_room(env, now));
     }
 
-    fn open(&mut self, env: &mut Environment, slot: usize, server: PeerId, addrs: &Addrs) {
-        let old = |_: &WatchId, of: &mut (usize, PeerId)| *of == (slot, server);
-        for (watch, _) in self.streams.extract_if(old) {
+    /// Carries out an action of the core that is about a watch.
+    pub(super) fn perform(&mut self, env: &mut Environment, action: Action) {
+        let now = env.now();
+        match action {
+            Action::Watch {
+                reader,
+                server,
+                addrs,
+            } => self.open(env, (reader, server), &addrs),
+            Action::ReadOn { reader, server } => {
+                let of = (reader, server);
+                if let Some((watch, _)) = self.streams.iter().find(|(_, it)| **it == of) {
+                    env.net.watch_on(*watch);
+                }
+            }
+            Action::Behind { reader } => self.refuse(env, reader),
+            Action::Notify { watcher } => {
+                let frames = env.endpoint.watches().frames();
+                env.net.tell_watcher(watcher, frames);
+            }
+            Action::Dismiss { watcher } => env.net.dismiss_watcher(watcher),
+            Action::Hear { reader } => {
+                if let Some(to) = self.reader(reader) {
+                    let watches = env.endpoint.watches_mut();
+                    watches.hear_own(now, reader, &mut |node| to.say(row_of(node)));
+                    to.note_room(env, now);
+                }
+            }
+            Action::Gone {
+                reader,
+                ref peer,
+                ref name,
+                how,
+                ago,
+            } => {
+                if let Some(to) = self.reader(reader) {
+                    to.say(gone_row(peer, name, how, ago));
+                    to.note_room(env, now);
+                }
+            }
+            Action::CaughtUp { reader, blind } => {
+                let watch = env.endpoint.watches().of(reader);
+                if let Some((to, (_, watch))) = self.reader(reader).zip(watch) {
+                    to.parts.send(caught_up_row(watch, blind));
+                    to.note_room(env, now);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn reader(&self, id: ReaderId) -> Option<&Reader> {
+        self.readers.iter().find(|reader| reader.id == id)
+    }
+
+    fn open(&mut self, env: &mut Environment, of: (ReaderId, PeerId), addrs: &Addrs) {
+        for (watch, _) in self.streams.extract_if(|_, other| *other == of) {
             env.net.unwatch(watch);
         }
-        let Some((reader, _)) = self.reader(slot) else {
-            return;
-        };
-        let filter = reader.filter.clone();
-        if server == env.own {
-            self.core.watchers.leave(own_id(slot));
-            let (id, changes) = (own_id(slot), env.machine().changes());
-            if !self
-                .core
-                .watchers
-                .join(env.now(), id, None, filter, changes)
-                && let Some((_, watch)) = self.reader(slot)
-            {
-                watch.ended(env.now(), &server);
-            }
-            return;
-        }
-        self.next += 1;
-        let id = WatchId(self.next);
-        self.streams.insert(id, (slot, server));
-        env.net.watch(server, addrs, id, &filter);
-    }
-
-    /// Sends watchers their next batches. A reader here takes one batch, and the next one in
-    /// the next turn of the loop.
-    fn serve(&mut self, env: &mut Environment, now: Instant) {
-        loop {
-            let WatchTables {
-                watchers, batch, ..
-            } = &mut *self.core;
-            let Some(step) = watchers.poll(now, env.machine(), batch) else {
-                return;
-            };
-            let (ServeStep::Tell(id) | ServeStep::Close(id)) = step;
-            let slot = (0..MAX_WATCHES).find(|slot| own_id(*slot) == id);
-            let own = env.own;
-            match (step, slot) {
-                (ServeStep::Tell(id), None) => env.net.tell_watcher(id, batch),
-                (ServeStep::Close(id), None) => env.net.dismiss_watcher(id),
-                (ServeStep::Tell(id), Some(slot)) => {
-                    let place = self.readers.get_mut(slot).and_then(Option::as_mut);
-                    if let (Some(reader), Some(watch)) = (place, self.core.watches.get_mut(slot)) {
-                        for body in bodies(&self.core.batch) {
-                            // Frames of this process can be read, and its records are verified.
-                            let _ = reader.take(watch, now, (&own, true), body);
-                        }
-                    }
-                    self.leave_unread(slot, Unread::Own(id));
-                }
-                (ServeStep::Close(_), Some(slot)) => {
-                    if let Some((_, watch)) = self.reader(slot) {
-                        watch.ended(now, &own);
-                    }
-                }
-            }
+        if let Some((filter, _)) = env.endpoint.watches().of(of.0) {
+            self.next += 1;
+            let watch = WatchId(self.next);
+            self.streams.insert(watch, of);
+            env.net.watch(of.1, addrs, watch, filter);
         }
     }
 
-    /// Ends a reader's watch, and returns the reader.
-    fn end(&mut self, env: &mut Environment, slot: usize) -> Option<Reader> {
-        for (watch, _) in self.streams.extract_if(|_, (of, _)| *of == slot) {
+    fn end_streams(&mut self, env: &mut Environment, reader: ReaderId) {
+        for (watch, _) in self.streams.extract_if(|_, (of, _)| *of == reader) {
             env.net.unwatch(watch);
         }
-        self.core.watchers.leave(own_id(slot));
-        if let Some(watch) = self.core.watches.get_mut(slot) {
-            self.unplaced += watch.stats().refused;
-            watch.start(env.now(), 0, Presence::Lost);
+    }
+
+    /// The watch of a reader that was behind is over.
+    fn refuse(&mut self, env: &mut Environment, id: ReaderId) {
+        let limit = READER_PATIENCE.as_secs();
+        log::info!("a reader of changes has not read for {limit} s, and gets no more");
+        self.end_streams(env, id);
+        for reader in self.readers.extract_if(.., |reader| reader.id == id) {
+            reader.parts.refuse(&format!(
+                "this reader was behind for {limit} s: read faster, or watch with a filter"
+            ));
         }
-        self.readers.get_mut(slot)?.take()
-    }
-
-    /// The process did not run for this time.
-    pub(super) fn overslept(&mut self, now: Instant, gap: Duration) {
-        let watches = self.core.watches.iter_mut();
-        watches.for_each(|watch| watch.overslept(now, gap));
-    }
-
-    /// When [`Watches::pump`] has a step without an event.
-    pub(super) fn timeout(&self) -> Option<Instant> {
-        let readers = self.readers.iter().zip(&self.core.watches);
-        let due = readers.filter_map(|(reader, watch)| {
-            let reader = reader.as_ref()?;
-            match reader.behind {
-                Some(since) => Some(since + READER_PATIENCE),
-                None if reader.has_own() => Some(Instant::default()),
-                None => watch.timeout(),
-            }
-        });
-        due.chain(self.core.watchers.timeout()).min()
-    }
-
-    /// The unused memory of the watches.
-    pub(super) fn spare(&mut self) -> impl Iterator<Item = Vacant<'_>> {
-        self.core.watches.iter_mut().map(ProgramWatch::spare)
     }
 
     /// The statistics for `status`.
-    pub(super) fn stats(&self) -> [TableStats; 4] {
-        let watches = TableStats {
-            name: "watches",
-            used: self.readers.iter().flatten().count(),
-            capacity: MAX_WATCHES,
-            refused: self.refused,
-            evicted: 0,
-        };
+    pub(super) fn stats(&self, env: &Environment) -> [TableStats; 4] {
+        let [watches, watched, watchers] = env.endpoint.watches().stats();
         let streams = TableStats {
             name: "watch_streams",
             used: self.streams.len(),
@@ -404,31 +225,32 @@ impl<'m> Watches<'m> {
             refused: 0,
             evicted: 0,
         };
-        // Of several watches, the one that knows most; refused were nodes of all.
-        let each = || self.core.watches.iter().map(ProgramWatch::stats);
-        let most = each().max_by_key(|stats| stats.used);
-        let mut watched = most.unwrap_or(watches);
-        watched.refused = self.unplaced + each().map(|stats| stats.refused).sum::<u64>();
-        [watches, streams, watched, self.core.watchers.stats()]
+        [watches, streams, watched, watchers]
     }
 }
 
-fn own_id(slot: usize) -> WatcherId {
-    WatcherId(OWN | slot as u64)
+impl Reader {
+    /// Sends a row, if its state is asked for. There is room.
+    fn say(&self, row: WatchRow) {
+        let is_meant = |states: &Vec<NodeState>| states.contains(&row.state);
+        if self.states.as_ref().is_none_or(is_meant) {
+            self.parts.send(Part::Change(Box::new(row)));
+        }
+    }
+
+    fn note_room(&self, env: &mut Environment, now: Instant) {
+        let watches = env.endpoint.watches_mut();
+        match may_read_on(&self.parts) {
+            true => watches.has_room(self.id),
+            false => watches.has_no_room(now, self.id),
+        }
+    }
 }
 
-/// The servers that may list nodes: this process, those that it knows, and the indexers that were
-/// found; each once.
-fn known_servers(env: &Environment, indexers: Vec<(PeerId, Addrs)>) -> BTreeMap<PeerId, Addrs> {
-    let mut servers: BTreeMap<_, _> = indexers.into_iter().collect();
-    env.machine().servers(env.now(), &mut |server| {
-        let addrs = env.machine().addrs_of(&server.peer);
-        servers.insert(server.peer, addrs.cloned().unwrap_or_default());
-    });
-    if env.machine().role() != Role::Node {
-        servers.insert(env.own, Addrs::new());
-    }
-    servers
+/// Whether the reader has room. This becomes true again when the loop is told of room, and not one
+/// part later.
+fn may_read_on(parts: &Parts) -> bool {
+    parts.room() >= RESERVE
 }
 
 #[cfg(test)]

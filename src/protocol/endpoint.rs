@@ -1,5 +1,5 @@
-//! One process of the protocol, as its host drives it: the machine of its role, its lookups, and
-//! around them what decides when the record is signed, what time it is, and how the process ends.
+//! One process of the protocol, as its host drives it: the machine of its role, its lookups and
+//! watches, and around them what decides when the record is signed, what time it is, and how the process ends.
 //!
 //! ```text
 //!            what happened, with `now`                     actions
@@ -15,7 +15,7 @@
 //! decides nothing.
 //!
 //! Invariants:
-//! - The machine's actions come first. Then the record is signed, lookups go on, the end is begun or
+//! - The machine's actions come first. Then the record is signed, lookups and watches go on, the end is begun or
 //!   over, and every [`HOUSEKEEPING`] the host looks at what has changed.
 //! - Requests and searches are named by a [`Query`] alone: a host knows nothing of what waits.
 //! - What an action makes of a connection's slot follows it as [`Action::Slot`].
@@ -24,21 +24,21 @@
 //!   would forget its servers. [`Action::End`] comes once, when all last beats are answered
 //!   or their time is over, and nothing comes after it.
 
+mod lookups;
+
 use core::ops::DerefMut;
 
 use super::{
-    Action, Addrs, Beat, BeatOutcome, Coverage, Entries, Input, Instant, Machine, PeerId, Reader,
-    RequestId, Role, SignedRecord, StreamId, TableStats, address,
+    Action, Beat, BeatOutcome, Filter, Input, Instant, Machine, PeerId, Reader, Role, SignedRecord,
+    StreamId, address,
     clock::WallClock,
-    codec::{
-        directory::{Request, Response},
-        record::Verifier,
-    },
     farewell::Farewells,
-    lookup::{LookupAction, LookupId, Lookups, Outcome, Query, Question, RecordCopy, Served},
+    lookup::{LookupAction, Lookups, Query, Question},
     restart::HOUSEKEEPING,
     rivals::FirstBeat,
     signing::{Signing, Urgency},
+    table::Vacant,
+    watch::{WatcherId, Watches, client::Extent},
 };
 
 /// The place of a beat on its stream.
@@ -71,11 +71,12 @@ enum Stage {
     Over,
 }
 
-/// One process: `M` is its machine, owned (`Box<dyn Machine>`) or borrowed (`&mut Node`), and `L`
-/// its [`Lookups`]. They are large, so they can be placed where they never move.
-pub struct Endpoint<M, L> {
+/// One process: `M` is its machine, owned (`Box<dyn Machine>`) or borrowed (`&mut Node`), `L` its
+/// [`Lookups`] and `W` its [`Watches`]. They are large, so they can be placed where they never move.
+pub struct Endpoint<M, L, W> {
     machine: M,
     lookups: L,
+    watches: W,
     clock: WallClock,
     signing: Signing,
     farewells: Farewells,
@@ -85,18 +86,31 @@ pub struct Endpoint<M, L> {
     housekeeping: Instant,
 }
 
-impl<M, L, const F: usize, const G: usize, const P: usize, const D: usize> Endpoint<M, L>
+impl<
+    M,
+    L,
+    W,
+    const F: usize,
+    const G: usize,
+    const P: usize,
+    const D: usize,
+    const R: usize,
+    const K: usize,
+    const V: usize,
+> Endpoint<M, L, W>
 where
     M: DerefMut<Target: Machine>,
     L: DerefMut<Target = Lookups<F, G, P, D>>,
+    W: DerefMut<Target = Watches<R, K, V>>,
 {
-    /// A process that starts at `now` with a machine and lookups that have started, and with what
-    /// the clock remembers of earlier runs.
-    pub fn new(now: Instant, machine: M, lookups: L, clock: WallClock) -> Self {
+    /// A process that starts at `now` with a machine, lookups and watches that have started, and
+    /// with what the clock remembers of earlier runs.
+    pub fn new(now: Instant, machine: M, lookups: L, watches: W, clock: WallClock) -> Self {
         Self {
             signing: Signing::new(machine.role()),
             machine,
             lookups,
+            watches,
             clock,
             farewells: Farewells::default(),
             stage: Stage::Runs,
@@ -117,6 +131,7 @@ where
                 ..
             } => self.clock.heard(now, &*self.machine, server, cause, theirs),
             Input::GaveUp { server } => self.farewells.ended(server),
+            Input::Overslept { gap } => self.watches.overslept(now, gap),
             Input::ShutDown => {
                 self.signing.end();
                 self.stage = Stage::Leaves;
@@ -152,15 +167,36 @@ where
         if self.signing.begin(&self.clock, system_ms) {
             return Some(Action::Sign);
         }
-        if let Some(action) = self.lookups.poll(now, &mut *self.machine) {
-            return Some(self.carried_out(action));
+        self.poll_lookups(now)
+            .or_else(|| self.poll_end(now))
+            .or_else(|| self.poll_house(now))
+    }
+
+    /// Lookups and watches, which wait for each other.
+    fn poll_lookups(&mut self, now: Instant) -> Option<Action> {
+        loop {
+            while let Some(step) = self.lookups.poll(now, &mut *self.machine) {
+                let action = self.carried_out(now, step);
+                if action.is_some() {
+                    return action;
+                }
+            }
+            let action = self.watches.poll(now, &*self.machine);
+            if action.is_some() || !self.watches.wants_list() {
+                return action;
+            }
+            let question = Question::Indexers;
+            let lookup = self.lookups.begin(now, question, &*self.machine);
+            self.watches.list_begun(lookup);
+            if lookup.is_none() {
+                self.watches.listed(now, &*self.machine, &[], Extent::Part);
+            }
         }
-        self.poll_end(now).or_else(|| self.poll_house(now))
     }
 
     /// What the host does for a lookup.
-    fn carried_out(&mut self, action: LookupAction) -> Action {
-        match action {
+    fn carried_out(&mut self, now: Instant, action: LookupAction) -> Option<Action> {
+        Some(match action {
             LookupAction::Ask {
                 lookup,
                 query,
@@ -186,11 +222,18 @@ where
                 let query = Query::Lookup(query);
                 Action::EndSearch { query }
             }
+            LookupAction::Done { lookup } if self.watches.is_looking(lookup) => {
+                let outcome = self.lookups.outcome(lookup)?;
+                let extent = outcome.extent(self.machine.role());
+                let machine = &*self.machine;
+                self.watches.listed(now, machine, outcome.indexers, extent);
+                return None;
+            }
             LookupAction::Done { lookup } => match self.lookups.take_asker(lookup) {
                 Some(request) => Action::Respond { request, lookup },
                 None => Action::Done { lookup },
             },
-        }
+        })
     }
 
     fn signs(&mut self, system_ms: u64) -> bool {
@@ -227,6 +270,7 @@ where
         let timeouts = [
             self.machine.next_timeout(),
             self.lookups.timeout(),
+            self.watches.timeout(),
             self.farewells.timeout(),
             house,
         ];
@@ -259,122 +303,37 @@ where
         Some(self.machine.beat(now, from, stream, beat))
     }
 
-    /// Serves the directory request of a peer that can dial what `reader` says. The entries of a list
-    /// are put into `entries`, which the response borrows. `None`: the answer comes as
-    /// [`Action::Answer`] or [`Action::Respond`].
-    pub fn serve<'a: 'r, 'r>(
-        &'a mut self,
-        now: Instant,
-        (from, id, reader): (&PeerId, RequestId, Reader),
-        request: Request,
-        entries: &'r mut Entries<'a>,
-    ) -> Option<Response<'r>> {
-        let Self {
-            machine, lookups, ..
-        } = self;
-        machine.handle(now, Input::Seen { peer: from, reader });
-        match lookups.serve(now, from, id, request, &mut **machine, entries) {
-            Served::Now(response) => Some(response),
-            Served::Later => None,
-            Served::Lookup(lookup) => {
-                lookups.asked_by(lookup, id);
-                None
-            }
-        }
+    /// The watches, for what happens on their streams and for their readers.
+    pub fn watches(&self) -> &W::Target {
+        &self.watches
     }
 
-    /// Begins a lookup of the operator. `None` if no slot of its class is free.
-    pub fn find(&mut self, now: Instant, question: Question) -> Option<LookupId> {
-        self.lookups.begin(now, question, &*self.machine)
+    /// The same.
+    pub fn watches_mut(&mut self) -> &mut W::Target {
+        &mut self.watches
     }
 
-    /// Begins a lookup of a program that asks by DNS. `None` if no slot is free.
-    pub fn find_for_program(&mut self, now: Instant, question: Question) -> Option<LookupId> {
-        self.lookups
-            .begin_for_program(now, question, &*self.machine)
-    }
-
-    /// Gives up a lookup because its operator has left.
-    pub fn give_up(&mut self, now: Instant, lookup: LookupId) {
-        self.lookups.give_up(now, lookup);
-    }
-
-    /// The outcome of a lookup, between its [`Action::Done`] or [`Action::Respond`] and the next
-    /// poll.
-    pub fn outcome(&self, lookup: LookupId) -> Option<Outcome<'_>> {
-        self.lookups.outcome(lookup)
-    }
-
-    /// The statistics of the lookups.
-    pub fn lookup_stats(&self) -> [TableStats; 4] {
-        self.lookups.stats()
-    }
-
-    /// Takes a server's response to a request ([`Action::Ask`]), or its failure. Records that do not
-    /// verify are ignored.
-    pub fn responded(
+    /// A peer watches the own directory. Returns false if there are too many: its stream must be
+    /// ended.
+    pub fn watched_by(
         &mut self,
         now: Instant,
-        query: Query,
-        response: Option<&Response<'_>>,
-        verifier: &impl Verifier,
-    ) {
-        match query {
-            Query::Lookup(query) => self.lookups.responded(now, query, response, verifier),
-            Query::Machine(ref native) => {
-                let answer = match response {
-                    Some(Response::Indexers(answer)) => Some(*answer),
-                    _ => None,
-                };
-                self.machine.handle(now, Input::Answered { native, answer });
-            }
-        }
+        (peer, watcher): (PeerId, WatcherId),
+        filter: Filter,
+    ) -> bool {
+        let changes = self.machine.changes();
+        let watchers = self.watches.watchers();
+        watchers.join(now, watcher, Some(peer), filter, changes)
     }
 
-    /// Takes a record that a search found ([`Action::Search`]), verified and decoded; its validity is
-    /// checked here.
-    pub fn found(&mut self, (now, system_ms): (Instant, u64), query: Query, copy: RecordCopy<'_>) {
-        let own_ms = self.own_ms(now, system_ms);
-        match query {
-            Query::Lookup(query) => _ = self.lookups.found(now, own_ms, query, copy),
-            Query::Machine(ref peer) => self.machine.handle(
-                now,
-                Input::SearchValue {
-                    peer,
-                    record: copy.info,
-                    own_ms,
-                },
-            ),
-        }
+    /// The large unused parts of the tables. They may be given back to the system.
+    pub fn spare(&mut self) -> impl Iterator<Item = Vacant<'_>> {
+        let machine = self.machine.spare().into_iter();
+        machine.chain(self.watches.spare())
     }
+}
 
-    /// Takes the providers that one server of the DHT names ([`Action::Providers`]), and where they
-    /// listen. `coverage`: whether it may know of
-    /// others.
-    pub fn provided(
-        &mut self,
-        now: Instant,
-        query: Query,
-        providers: &[(PeerId, Addrs)],
-        coverage: Coverage,
-    ) {
-        if let Query::Lookup(query) = query {
-            self.lookups.provided(now, query, providers, coverage);
-        }
-    }
-
-    /// Takes note that a search has ended, in which so many servers of the DHT have answered.
-    pub fn searched(&mut self, (now, system_ms): (Instant, u64), query: Query, reached: u16) {
-        let own_ms = self.own_ms(now, system_ms);
-        match query {
-            Query::Lookup(query) => _ = self.lookups.searched(now, query, reached),
-            Query::Machine(ref peer) => {
-                self.machine
-                    .handle(now, Input::SearchEnded { peer, own_ms });
-            }
-        }
-    }
-
+impl<M: DerefMut<Target: Machine>, L, W> Endpoint<M, L, W> {
     /// Sets the addresses that this process announces, best first. Given before a poll; it costs
     /// nothing if they are the same.
     pub fn announce<'a>(&mut self, addrs: impl Iterator<Item = &'a [u8]> + Clone) {

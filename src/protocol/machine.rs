@@ -22,7 +22,8 @@ use core::time::Duration;
 
 use super::{
     Addrs, Beat, BeatOutcome, Cursor, Entry, IndexersAnswer, IndexersPage, Input, Instant, Key,
-    Offer, OutBeat, PeerId, Reason, RequestId, Role, Selection, SignedRecord, StreamId, Want,
+    Name, Offer, OutBeat, PeerId, Presence, Reason, RequestId, Role, Selection, SignedRecord,
+    StreamId, Want,
     address::Endpoint,
     directory::{Claimants, Found},
     indexer::Draining,
@@ -35,7 +36,7 @@ use super::{
     rivals::{Contested, FirstBeat},
     table::{TableStats, Vacant},
     time::LoopStats,
-    watch::Changes,
+    watch::{Changes, ReaderId, WatcherId},
 };
 
 /// Something that the driver must do.
@@ -167,6 +168,71 @@ pub enum Action {
     Done {
         /// The lookup.
         lookup: LookupId,
+    },
+    /// Of an endpoint only: open a watch stream to this server for a reader, with the reader's
+    /// filter ([`Watches::of`]), and end the one that may be open. Then call [`Watches::told`]
+    /// for its first frame, and [`Watches::ended`].
+    ///
+    /// [`Watches::of`]: super::watch::Watches::of
+    /// [`Watches::told`]: super::watch::Watches::told
+    /// [`Watches::ended`]: super::watch::Watches::ended
+    Watch {
+        /// The reader.
+        reader: ReaderId,
+        /// The server.
+        server: PeerId,
+        /// Where it listens; empty if this is not known.
+        addrs: Addrs,
+    },
+    /// Of an endpoint only: read the next frame of this stream.
+    ReadOn {
+        /// The reader.
+        reader: ReaderId,
+        /// The server.
+        server: PeerId,
+    },
+    /// Of an endpoint only: call [`Watches::hear_own`](super::watch::Watches::hear_own).
+    Hear {
+        /// The reader.
+        reader: ReaderId,
+    },
+    /// Of an endpoint only: tell the reader that a node is gone.
+    Gone {
+        /// The reader.
+        reader: ReaderId,
+        /// The node.
+        peer: PeerId,
+        /// The name that it had.
+        name: Name,
+        /// It left, or it was lost; alive: it left for a server that does not list it.
+        how: Presence,
+        /// The time since its last server said so.
+        ago: Duration,
+    },
+    /// Of an endpoint only: tell the reader that all servers have caught up, except the silent ones
+    /// of [`Watches::of`](super::watch::Watches::of).
+    CaughtUp {
+        /// The reader.
+        reader: ReaderId,
+        /// For how long one of them was not heard; zero if all were.
+        blind: Duration,
+    },
+    /// Of an endpoint only: the reader was behind for too long, and its watch is over. End its
+    /// streams.
+    Behind {
+        /// The reader.
+        reader: ReaderId,
+    },
+    /// Of an endpoint only: write [`Watches::frames`](super::watch::Watches::frames) on the stream
+    /// of this watcher; then call [`Watchers::written`](super::watch::server::Watchers::written).
+    Notify {
+        /// The watcher.
+        watcher: WatcherId,
+    },
+    /// Of an endpoint only: end the stream of this watcher.
+    Dismiss {
+        /// The watcher.
+        watcher: WatcherId,
     },
     /// For the log: the network has changed ([`Input::NetworkChanged`]), so what has no answer is
     /// tried again at once.

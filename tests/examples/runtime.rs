@@ -24,6 +24,7 @@ use oc_discovery::protocol::{
     },
     endpoint::Endpoint,
     lookup::Lookups,
+    watch::Watches,
 };
 
 mod device;
@@ -69,10 +70,10 @@ fn main() {
         min_indexers: 1,
     };
     node.start(network.now(), NODE, 1, config);
-    // A sensor looks nothing up.
-    let mut lookups = Lookups::new();
-    let clock = WallClock::new(0);
-    let mut node = Endpoint::new(network.now(), &mut node, &mut lookups, clock);
+    // A sensor looks nothing up, and watches nothing.
+    let (mut lookups, mut watches) = (Lookups::new(), Watches::new());
+    let (now, clock) = (network.now(), WallClock::new(0));
+    let mut node = Endpoint::new(now, &mut node, &mut lookups, &mut watches, clock);
     let (native, addrs) = (&NATIVE, &addrs());
     node.handle(network.now(), Input::NativeLearned { native, addrs });
     node.announce(addrs.iter().map(|addr| addr.as_slice()));
@@ -83,7 +84,7 @@ fn main() {
 }
 
 /// A node that grants no leases and looks nothing up.
-type Sensor<'m> = Endpoint<&'m mut Node, &'m mut Lookups<0, 0, 0>>;
+type Sensor<'m> = Endpoint<&'m mut Node, &'m mut Lookups<0, 0, 0>, &'m mut Watches<0, 1, 0>>;
 
 /// Carries out the actions of the node until it is `end`. Returns how many beats were answered.
 fn run(runtime: &mut impl Runtime, node: &mut Sensor, end: Instant) -> u64 {

@@ -19,6 +19,7 @@ use crate::{
     network::{Input, StreamKey},
     scenario::{Loss, Plan, Size},
     view::{Seen, View},
+    watching::{NO_WATCHES, Table, Watching},
 };
 
 /// The number of a device in the world.
@@ -36,13 +37,14 @@ pub enum State {
 }
 
 /// A process.
-pub type Process = Endpoint<Box<dyn Machine>, Box<Slots>>;
+pub type Process = Endpoint<Box<dyn Machine>, Box<Slots>, Box<Table>>;
 
 /// Before the first process.
 fn no_process() -> Process {
     let machine = Box::new(Node::new());
-    let lookups = Box::new(NO_LOOKUPS);
-    Endpoint::new(Instant::default(), machine, lookups, WallClock::new(0))
+    let (lookups, watches) = (Box::new(NO_LOOKUPS), Box::new(NO_WATCHES));
+    let clock = WallClock::new(0);
+    Endpoint::new(Instant::default(), machine, lookups, watches, clock)
 }
 
 /// One device.
@@ -91,6 +93,8 @@ pub struct Device {
     pub left: BTreeMap<StreamKey, PeerId>,
     /// Heartbeat streams that others opened here.
     pub inbound: BTreeMap<StreamKey, StreamId>,
+    /// Its watch, and its watchers.
+    pub watching: Watching,
     /// Number of the next stream, request, search.
     pub next: u64,
     /// Own requests that wait for their responses.
@@ -134,6 +138,7 @@ impl Device {
             out: BTreeMap::new(),
             left: BTreeMap::new(),
             inbound: BTreeMap::new(),
+            watching: Watching::default(),
             next: 0,
             asked: BTreeMap::new(),
             requests: BTreeMap::new(),
@@ -236,11 +241,20 @@ impl Device {
         [4, 10, second, 0, 1, 6, high, low].into_iter().collect()
     }
 
+    /// The streams that it opened, and those that others opened here.
+    pub fn streams(&self) -> (Vec<StreamKey>, Vec<StreamKey>) {
+        let (out, inbound) = (self.watching.out.keys(), self.watching.inbound.keys());
+        let opened = self.out.values().chain(out);
+        let accepted = self.inbound.keys().chain(inbound);
+        (opened.copied().collect(), accepted.copied().collect())
+    }
+
     /// Clears everything that a process has in memory.
     pub fn lose_memory(&mut self) {
         self.out.clear();
         self.left.clear();
         self.inbound.clear();
+        self.watching = Watching::default();
         self.asked.clear();
         self.requests.clear();
         self.searches.clear();
@@ -267,7 +281,10 @@ impl Device {
         let machine = self.start(now, seed, plan);
         let mut lookups = Box::new(NO_LOOKUPS);
         lookups.start(self.peer);
-        self.endpoint = Endpoint::new(self.instant(now), machine, lookups, clock);
+        let mut watches = Box::new(NO_WATCHES);
+        watches.start(self.peer);
+        let now_here = self.instant(now);
+        self.endpoint = Endpoint::new(now_here, machine, lookups, watches, clock);
         for (peer, addrs) in natives {
             let learned = protocol::Input::NativeLearned {
                 native: peer,

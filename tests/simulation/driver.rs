@@ -76,7 +76,13 @@ impl World {
         match input {
             Input::Beat { stream, frame } => return self.take_beat(no, stream, &frame),
             Input::Ack { stream, frame } => return self.take_ack(no, stream, &frame),
-            Input::End { stream } => self.take_end(no, stream),
+            Input::End { stream } => {
+                self.take_end(no, stream);
+                self.take_watch_end(no, stream);
+            }
+            Input::Watch { stream, frame } => return self.take_watch(no, stream, &frame),
+            Input::Notices { stream, frames } => return self.take_notices(no, stream, &frames),
+            Input::Written { stream } => self.take_written(no, stream),
             Input::Request {
                 from,
                 number,
@@ -251,6 +257,14 @@ impl World {
             | Action::Denied { .. }
             | Action::Contested(_)
             | Action::Uncontested { .. } => {}
+            watch @ (Action::Watch { .. }
+            | Action::ReadOn { .. }
+            | Action::Hear { .. }
+            | Action::Gone { .. }
+            | Action::CaughtUp { .. }
+            | Action::Behind { .. }
+            | Action::Notify { .. }
+            | Action::Dismiss { .. }) => return self.act_on_watch(no, watch),
         }
         Ok(())
     }

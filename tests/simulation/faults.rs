@@ -83,6 +83,8 @@ impl World {
             .out
             .values()
             .chain(device.inbound.keys())
+            .chain(device.watching.out.keys())
+            .chain(device.watching.inbound.keys())
             .copied()
             .collect();
         for stream in own {
@@ -133,8 +135,7 @@ impl World {
         }
         let device = &mut self.devices[no];
         device.state = State::Down(loss);
-        let opened: Vec<_> = device.out.values().copied().collect();
-        let accepted: Vec<_> = device.inbound.keys().copied().collect();
+        let (opened, accepted) = device.streams();
         device.lose_memory();
         self.ledger.forget(no);
         for stream in opened {
@@ -190,8 +191,7 @@ impl World {
 
     fn break_connections(&mut self, no: DeviceNo, loss: Loss) {
         let device = &self.devices[no];
-        let opened: Vec<_> = device.out.values().copied().collect();
-        let accepted: Vec<_> = device.inbound.keys().copied().collect();
+        let (opened, accepted) = device.streams();
         if loss == Loss::Noticed {
             for stream in opened.into_iter().chain(accepted) {
                 self.end_stream(stream, End::Client);

@@ -7,7 +7,7 @@
 use std::fmt::{self, Display};
 
 use oc_discovery::protocol::{
-    Ack, Beat, MAX_ENVELOPE_LEN, OutBeat, PeerId, RecordInfo,
+    Ack, Beat, Filter, MAX_ENVELOPE_LEN, OutBeat, PeerId, RecordInfo,
     codec::{
         NoRoom,
         directory::{
@@ -17,6 +17,7 @@ use oc_discovery::protocol::{
         frame::{MAX_FRAME, MAX_HEADER, MAX_RESPONSE, header, write_header},
         heartbeat::{WallReading, WireAck, decode_ack, decode_beat, encode_ack, encode_beat},
         record::{Kind, Record, RecordError, SignError, Signer, Verifier, open, sign},
+        watch::{decode_ask, encode_ask},
     },
 };
 
@@ -35,13 +36,14 @@ enum Content {
     Ack,
     Request,
     Response,
+    Watch,
 }
 
 impl Content {
     fn limit(self) -> usize {
         match self {
             Self::Response => MAX_RESPONSE,
-            Self::Beat | Self::Ack | Self::Request => MAX_FRAME,
+            Self::Beat | Self::Ack | Self::Request | Self::Watch => MAX_FRAME,
         }
     }
 }
@@ -75,6 +77,12 @@ impl Frame {
     pub fn response(response: &Response<'_>) -> Result<Self, String> {
         let mut buffer = [0; MAX_RESPONSE];
         Self::new(Content::Response, encode_response(response, &mut buffer))
+    }
+
+    /// What a peer wants to be told of.
+    pub fn watch(filter: &Filter) -> Result<Self, String> {
+        let mut buffer = [0; MAX_FRAME];
+        Self::new(Content::Watch, encode_ask(filter, &mut buffer))
     }
 
     fn new(content: Content, body: Result<&[u8], NoRoom>) -> Result<Self, String> {
@@ -111,6 +119,11 @@ impl Frame {
         decode_request(self.body()?).map_err(unreadable)
     }
 
+    /// What is watched.
+    pub fn read_watch(&self) -> Result<Filter, String> {
+        decode_ask(self.body()?).map_err(unreadable)
+    }
+
     /// The response in it, with its lists in `room`.
     pub fn read_response<'a: 'r, 'r>(
         &'a self,
@@ -118,6 +131,20 @@ impl Frame {
     ) -> Result<Response<'r>, String> {
         decode_response(self.body()?, room).map_err(unreadable)
     }
+}
+
+/// The bodies of the frames that a server sends its watcher.
+pub fn bodies(mut frames: &[u8]) -> Result<Vec<Vec<u8>>, String> {
+    let mut bodies = Vec::new();
+    while !frames.is_empty() {
+        let header = header(frames, MAX_FRAME).map_err(unreadable)?;
+        let header = header.ok_or_else(|| unreadable("it is cut"))?;
+        let frame = frames.split_at_checked(header.frame());
+        let (frame, rest) = frame.ok_or_else(|| unreadable("it is cut"))?;
+        bodies.push(frame[header.length..].to_vec());
+        frames = rest;
+    }
+    Ok(bodies)
 }
 
 fn unreadable(why: impl Display) -> String {
@@ -136,6 +163,7 @@ impl fmt::Debug for Frame {
                 Err(why) => f.write_str(&why),
             },
             Content::Ack => write!(f, "{:?}", self.read_ack()),
+            Content::Watch => write!(f, "{:?}", self.read_watch()),
             Content::Request => write!(f, "{:?}", self.read_request()),
             Content::Response => write!(f, "{:?}", self.read_response(&mut Room::default())),
         }
@@ -147,11 +175,6 @@ pub fn opened(envelope: &[u8]) -> Result<RecordInfo, RecordError> {
     let of_node = open(&Seals, Kind::Node, envelope, |record| record.info());
     of_node.or_else(|_| open(&Seals, Kind::Indexer, envelope, |record| record.info()))
 }
-
-/// Bytes of an envelope besides its payload: about as many as in libp2p's.
-const ENVELOPE: usize = 128;
-/// The position of the seal in it, after the signer's id.
-const SEAL: std::ops::Range<usize> = 32..40;
 
 /// Signs for one peer. Its signature is a hash, because no peer forges signatures here.
 pub struct Seal(pub PeerId);
@@ -170,25 +193,45 @@ impl Signer for Seal {
         payload: &[u8],
         buffer: &mut [u8],
     ) -> Result<Option<usize>, SignError> {
-        let length = ENVELOPE + payload.len();
-        let Some(envelope) = buffer.get_mut(..length) else {
-            return Ok(None);
-        };
-        envelope.fill(0);
-        envelope[..32].copy_from_slice(self.0.as_bytes());
-        envelope[SEAL].copy_from_slice(&seal_of(kind, &self.0, payload));
-        envelope[ENVELOPE..].copy_from_slice(payload);
+        let seal = [seal_of(kind, &self.0, payload), [0; 8]].concat();
+        // The fields of RFC 0002: the key, the type, the payload, the signature.
+        let fields = [
+            (0x0a, &self.0.as_bytes()[..]),
+            (0x12, kind.payload_type()),
+            (0x1a, payload),
+            (0x2a, &seal.repeat(4)),
+        ];
+        let mut length = 0;
+        for (tag, bytes) in fields {
+            let [low, high] = [bytes.len() as u8 | 0x80, (bytes.len() >> 7) as u8];
+            for part in [&[tag, low, high][..], bytes] {
+                let Some(place) = buffer.get_mut(length..length + part.len()) else {
+                    return Ok(None);
+                };
+                place.copy_from_slice(part);
+                length += part.len();
+            }
+        }
         Ok(Some(length))
     }
 }
 
 impl Verifier for Seals {
     fn open(&self, kind: Kind, envelope: &[u8]) -> Result<(PeerId, impl AsRef<[u8]>), RecordError> {
-        let parts = envelope.split_first_chunk::<32>();
-        let (signer, _) = parts.ok_or(RecordError::NotAnEnvelope)?;
-        let payload = envelope.get(ENVELOPE..).ok_or(RecordError::NotAnEnvelope)?;
-        let signer = PeerId::from_bytes(*signer);
-        match envelope[SEAL] == seal_of(kind, &signer, payload) {
+        let field = |at: &mut usize| {
+            let length = usize::from(envelope.get(*at + 1)? & 0x7f);
+            let length = length | usize::from(*envelope.get(*at + 2)?) << 7;
+            let bytes = envelope.get(*at + 3..*at + 3 + length)?;
+            *at += 3 + length;
+            Some(bytes)
+        };
+        let fields = |at: &mut usize| Some([field(at)?, field(at)?, field(at)?, field(at)?]);
+        let fields = fields(&mut 0).ok_or(RecordError::NotAnEnvelope)?;
+        let [key, payload_type, payload, seal] = fields;
+        let signer = <[u8; 32]>::try_from(key).map_err(|_| RecordError::NotAnEnvelope)?;
+        let signer = PeerId::from_bytes(signer);
+        let is_sealed = seal.starts_with(&seal_of(kind, &signer, payload));
+        match is_sealed && payload_type == kind.payload_type() {
             true => Ok((signer, payload)),
             false => Err(RecordError::BadSignature),
         }

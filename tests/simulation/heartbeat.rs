@@ -225,7 +225,7 @@ impl World {
         Ok(())
     }
 
-    /// Dials. A device that is not at the known address gets nothing, and the sender gets an error.
+    /// Opens a heartbeat stream.
     fn open_stream(
         &mut self,
         no: DeviceNo,
@@ -233,6 +233,13 @@ impl World {
         addrs: &Addrs,
         fresh: bool,
     ) -> StreamKey {
+        let key = self.open(no, server, addrs, fresh);
+        self.devices[no].out.insert(server, key);
+        key
+    }
+
+    /// Dials. A device that is not at the known address gets nothing, and the sender gets an error.
+    pub fn open(&mut self, no: DeviceNo, server: PeerId, addrs: &Addrs, fresh: bool) -> StreamKey {
         let to = self.number_of(&server);
         let key = self.network.streams.len();
         let server_end = self.dialled(addrs, to);
@@ -251,7 +258,6 @@ impl World {
             connection,
             last: [0; 2],
         });
-        self.devices[no].out.insert(server, key);
         key
     }
 

@@ -49,6 +49,8 @@ mod stories;
 mod trace;
 mod view;
 mod walk;
+mod watches;
+mod watching;
 mod words;
 mod world;
 

@@ -51,6 +51,12 @@ pub enum Input {
     },
     /// The end of a search, in which so many servers have answered.
     SearchEnd { search: u64, reached: u16 },
+    /// A peer asks to be told of changes, on a stream that it opened here.
+    Watch { stream: StreamKey, frame: Frame },
+    /// Frames of a server, on a stream on which this process is told of changes.
+    Notices { stream: StreamKey, frames: Vec<u8> },
+    /// The peer on this stream has read what it was sent.
+    Written { stream: StreamKey },
     /// The end of an announcement.
     Announced { key: Key, end: AnnounceEnd },
 }
@@ -59,9 +65,12 @@ impl Input {
     /// The stream of the message, if it is on one; such messages keep their order.
     pub fn on_stream(&self) -> Option<StreamKey> {
         match self {
-            Self::Beat { stream, .. } | Self::Ack { stream, .. } | Self::End { stream } => {
-                Some(*stream)
-            }
+            Self::Beat { stream, .. }
+            | Self::Ack { stream, .. }
+            | Self::End { stream }
+            | Self::Watch { stream, .. }
+            | Self::Notices { stream, .. }
+            | Self::Written { stream } => Some(*stream),
             _ => None,
         }
     }

@@ -6,6 +6,8 @@
 //! delays of up to 80 ms, and jitter. The rules in [`crate::invariants`] are checked after each
 //! event here too.
 
+mod plan;
+
 use std::{
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     thread,
@@ -16,7 +18,7 @@ use oc_discovery::protocol::{Input, Rng, Role, StreamRecord, lookup::Question};
 
 use crate::{
     device::{Device, DeviceNo},
-    scenario::{Fault, Loss, Plan, Size},
+    scenario::{Fault, Loss},
     trace::Trace,
     world::{REAL, World},
 };
@@ -83,6 +85,8 @@ pub enum Op<'a> {
     LookUpName(&'a str, &'a str),
     /// Its operator asks for the indexers.
     ListIndexers(&'a str),
+    /// Its operator begins to watch all nodes.
+    Watches(&'a str),
     /// This becomes true within this many seconds.
     Within(u64, Seen<'a>),
     /// This is true now and for this many seconds.
@@ -121,6 +125,12 @@ pub enum Seen<'a> {
     FirstOf(&'a str, u32),
     /// The server reports that two devices use this identity.
     Contested(&'a str, &'a str),
+    /// The watch of the first says that the node is there.
+    Tells(&'a str, &'a str),
+    /// The reverse of `Tells`.
+    TellsNot(&'a str, &'a str),
+    /// The watch of the first reports no server as silent, and has reported that since this changed.
+    HasCaughtUp(&'a str),
     /// Its process runs, although it may have been told to end.
     Runs(&'a str),
     /// It has no process.
@@ -189,7 +199,7 @@ impl Stage {
                 *count += 1;
             }
         }
-        let plan = plan(story, counts);
+        let plan = plan::plan(story, counts);
         let mut world = World::of_plan(plan, Rng::new(seed), trace);
         world.network.faulty = false;
         world.desk.close();
@@ -276,6 +286,7 @@ impl Stage {
                 self.ask(name, Question::Peer(self.world.devices[what].peer))
             }
             Op::ListIndexers(name) => self.ask(name, Question::Indexers),
+            Op::Watches(name) => self.world.watch(self.number(name)),
             Op::Within(seconds, seen) => {
                 let end = self.after(seconds);
                 while !self.is_so(seen) {
@@ -428,6 +439,13 @@ impl Stage {
                     server.view(now).contested.contains(&peer.peer)
                 })
             }),
+            Seen::Tells(watcher, node) => every(node, &|node| {
+                every(watcher, &|watcher| watcher.watching.tells(&node.peer))
+            }),
+            Seen::TellsNot(watcher, node) => every(node, &|node| {
+                every(watcher, &|watcher| !watcher.watching.tells(&node.peer))
+            }),
+            Seen::HasCaughtUp(watcher) => every(watcher, &|device| device.watching.has_caught_up()),
             Seen::Runs(name) => every(name, &Device::is_up),
             Seen::Ended(name) => every(name, &|device| !device.is_up()),
             Seen::RightTime(name) => every(name, &|device| {
@@ -446,50 +464,5 @@ fn lists(server: &Device, peer: &Device, now: u64) -> bool {
     match (server.role, peer.role) {
         (Role::Native, Role::Indexer) => server.view(now).is_live(&peer.peer),
         _ => server.machine().listed(&peer.peer).is_some(),
-    }
-}
-
-impl Op<'_> {
-    /// The names of the devices of this role that it starts.
-    fn names(self, of: Role) -> Vec<String> {
-        let many = |name: &str, count| (1..=count).map(|n| format!("{name}{n}")).collect();
-        match (self, of) {
-            (Self::Native(name, _), Role::Native)
-            | (Self::Indexer(name, _), Role::Indexer)
-            | (Self::Node(name, _) | Self::Twin(name, _), Role::Node) => vec![name.to_owned()],
-            (Self::Nodes(name, count, _), Role::Node)
-            | (
-                Self::Indexers(name, count, _)
-                | Self::Liars(name, count, _)
-                | Self::LiarsOnOneHost(name, count, _),
-                Role::Indexer,
-            ) => many(name, count),
-            _ => Vec::new(),
-        }
-    }
-}
-
-fn plan(story: &[Op<'_>], [natives, indexers, nodes]: [usize; 3]) -> Plan {
-    let lease = story.iter().find_map(|op| match op {
-        Op::Lease(seconds) => Some(*seconds),
-        _ => None,
-    });
-    let wants = story.iter().find_map(|op| match op {
-        Op::Wants(leases) => Some(*leases),
-        _ => None,
-    });
-    let lease = Duration::from_secs(lease.unwrap_or(90));
-    Plan {
-        natives,
-        indexers,
-        nodes,
-        min_indexers: wants.unwrap_or(1),
-        size: if indexers > 16 {
-            Size::Vast
-        } else {
-            Size::Roomy
-        },
-        asks: true,
-        ..Plan::of(lease)
     }
 }

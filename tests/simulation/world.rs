@@ -298,8 +298,10 @@ impl World {
     fn arrive(&mut self, to: DeviceNo, life: u64, input: Input) -> Result<(), String> {
         let device = &mut self.devices[to];
         let is_refused = match &input {
-            Input::Beat { stream, .. } | Input::Ack { stream, .. } => self.network.is_over(*stream),
-            _ => false,
+            Input::End { .. } => false,
+            input => input
+                .on_stream()
+                .is_some_and(|stream| self.network.is_over(stream)),
         };
         let here = device.life == life && !is_refused;
         match &mut device.state {
@@ -319,7 +321,7 @@ impl World {
     /// No process listens at the destination of the input, so its sender is told.
     fn bounce(&mut self, from: DeviceNo, input: Input) {
         let (to, answer) = match input {
-            Input::Beat { stream, .. } => {
+            Input::Beat { stream, .. } | Input::Watch { stream, .. } => {
                 (self.network.streams[stream].client, Input::End { stream })
             }
             // A process that ends waits for its last acks.

@@ -119,7 +119,9 @@ impl Driver<'_> {
         status
             .tables
             .extend(self.lookups.stats(&self.env).map(table));
-        status.tables.extend(self.watches.stats().map(table));
+        status
+            .tables
+            .extend(self.watches.stats(&self.env).map(table));
         status.tables.extend(self.link.stats().map(table));
         if status.role != Role::Node {
             status.tables.push(table(self.dial_back.stats()));

@@ -1,60 +1,28 @@
-//! Frames and records of servers, and the rows that are made of them.
+//! The rows that are made of what the core says.
 
 use std::time::Duration;
 
 use crate::{
     daemon::{
+        machines::ProgramWatch,
         nodes::millis,
         report::{self, text},
-        status::{NodeQuery, NodeState, WatchEventName, WatchRow},
+        request::Part,
+        status::{CaughtUp, NodeQuery, NodeState, WatchEventName, WatchRow},
     },
-    net::envelope::{self, OpenRecord, open_node},
+    net::envelope::opened,
     protocol::{
-        Entry, Filter, Name, PeerId, Presence,
-        codec::{
-            frame::{MAX_FRAME, header},
-            record::{Kind, contents},
-            service::to_service_name,
-        },
-        watch::{client::Said, fingerprint},
+        Filter, Name, PeerId, Presence,
+        codec::service::to_service_name,
+        watch::{ChangedNode, client::Said},
     },
 };
 
-/// The bodies of whole frames.
-pub(super) fn bodies(mut frames: &[u8]) -> impl Iterator<Item = &[u8]> {
-    std::iter::from_fn(move || {
-        let header = header(frames, MAX_FRAME).ok()??;
-        let (frame, rest) = frames.split_at_checked(header.frame())?;
-        frames = rest;
-        frame.get(header.length..)
-    })
-}
-
-/// The record of a notice.
-pub(super) struct Opened {
-    pub(super) record: OpenRecord,
-    pub(super) fingerprint: u64,
-    /// The reader's filter selects it.
-    pub(super) is_meant: bool,
-}
-
-/// A record of the own directory was verified when it was listed.
-pub(super) fn opened(filter: &Filter, envelope: &[u8], is_own: bool) -> Result<Opened, String> {
-    let contents = contents(Kind::Node, envelope).ok_or("it is no record of a node")?;
-    let record = match is_own {
-        true => envelope::opened(&contents),
-        false => open_node(envelope).map_err(|why| why.to_string())?,
-    };
-    Ok(Opened {
-        record,
-        fingerprint: fingerprint(&contents),
-        is_meant: filter.admits(&contents),
-    })
-}
-
-pub(super) fn row_of(said: Said, record: &OpenRecord, entry: &Entry<'_>) -> WatchRow {
+/// A row for a node that is there.
+pub(super) fn row_of(node: &ChangedNode<'_>) -> WatchRow {
+    let record = opened(node.record);
     WatchRow {
-        event: match said {
+        event: match node.said {
             Said::Present => WatchEventName::Present,
             Said::Changed => WatchEventName::Changed,
             Said::Excluded => WatchEventName::Left,
@@ -62,12 +30,23 @@ pub(super) fn row_of(said: Said, record: &OpenRecord, entry: &Entry<'_>) -> Watc
         name: record.info.name.as_str().into(),
         peer_id: text(&record.info.peer),
         state: NodeState::Alive,
-        last_beat_ms: millis(entry.age),
+        last_beat_ms: millis(node.age),
         addresses: record.addrs.iter().map(ToString::to_string).collect(),
         services: report::services(&record.about),
         tags: report::tags(&record.about),
-        version: record.version.clone(),
+        version: record.version,
     }
+}
+
+/// All servers have caught up, except the silent ones.
+pub(super) fn caught_up_row(watch: &ProgramWatch, blind: Duration) -> Part {
+    Part::CaughtUp(Box::new(CaughtUp {
+        event: WatchEventName::CaughtUp,
+        blind_ms: millis(blind),
+        silent: watch.silent().map(text).collect(),
+        unwatched: watch.unwatched(),
+        untracked: watch.untracked(),
+    }))
 }
 
 /// What the reader asks for, in the words of the protocol.

@@ -3,10 +3,12 @@ use std::{boxed::Box, vec, vec::Vec};
 
 use super::*;
 use crate::protocol::{
-    Ack, Addr, Addrs, Grant, Indexer, IndexerConfig, IndexersPage, Reach, Terms,
+    Ack, Addr, Addrs, Entries, Grant, Indexer, IndexerConfig, IndexersPage, Reach, RequestId,
+    Terms,
     codec::{
+        directory::{Request, Response},
         heartbeat::AckCause,
-        record::{Kind, RecordError},
+        record::{Kind, RecordError, Verifier},
     },
     input::tests::Events,
     lookup::OPERATOR_LIMIT,
@@ -17,7 +19,7 @@ const ADDR: &[u8] = &[4, 192, 0, 2, 1, 6, 0x12, 0xd4];
 const TODAY: u64 = 1_000_000;
 const NATIVE: PeerId = PeerId::from_bytes([9; 32]);
 
-type Process = Endpoint<Box<Indexer<4>>, Box<Lookups<1, 1, 1>>>;
+type Process = Endpoint<Box<Indexer<4>>, Box<Lookups<1, 1, 1>>, Box<Watches<1, 4, 2>>>;
 
 fn at(millis: u64) -> Instant {
     Instant::from_millis(millis)
@@ -39,7 +41,8 @@ fn process() -> Process {
     indexer.learn_native(at(0), NATIVE, addrs);
     let mut lookups = Box::new(const { Lookups::new() });
     lookups.start(PeerId::from_bytes([1; 32]));
-    let mut process = Endpoint::new(at(0), indexer, lookups, WallClock::new(TODAY));
+    let watches = Box::new(const { Watches::new() });
+    let mut process = Endpoint::new(at(0), indexer, lookups, watches, WallClock::new(TODAY));
     process.announce([ADDR].into_iter());
     process
 }

@@ -428,6 +428,17 @@ impl<const K: usize> Watch<K> {
             .fold(0, |all, (at, _)| all | 1 << at)
     }
 
+    /// The bit of a server's slot; none if it is not watched.
+    pub(super) fn bit(&self, server: &PeerId) -> u64 {
+        let at = self.servers.iter().position(|s| s.is(server));
+        at.map_or(0, |at| 1 << at)
+    }
+
+    /// The server in this slot.
+    pub(super) fn server_of(&self, slot: u32) -> Option<PeerId> {
+        Some(self.servers.get(slot as usize)?.peer)
+    }
+
     /// The servers that are not heard, although they were tried.
     pub fn silent(&self) -> impl Iterator<Item = &PeerId> {
         let silent = self.servers.iter().filter(|server| server.is_silent);

@@ -16,13 +16,17 @@
 
 mod changes;
 pub mod client;
+mod hearing;
 pub mod server;
+mod watches;
 
 #[cfg(test)]
 mod tests;
 
 pub use changes::{Change, Changes, Ring, fingerprint};
 pub(crate) use changes::{MAX_CHANGES, fingerprint_of};
+pub use hearing::{ChangedNode, NoticeError};
+pub use watches::{OWN_PAUSE, ReaderId, Watches};
 
 /// Names one stream on which a server tells this process of changes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -269,6 +269,14 @@ impl World {
             | Action::Providers { .. }
             | Action::Respond { .. }
             | Action::Done { .. }
+            | Action::Watch { .. }
+            | Action::ReadOn { .. }
+            | Action::Hear { .. }
+            | Action::Gone { .. }
+            | Action::CaughtUp { .. }
+            | Action::Behind { .. }
+            | Action::Notify { .. }
+            | Action::Dismiss { .. }
             | Action::Slot { .. }
             | Action::KeepHouse
             | Action::End { .. } => {}

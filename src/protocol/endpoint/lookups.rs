@@ -1,0 +1,137 @@
+//! The lookups of an endpoint, and what its host gives back: responses, and results of searches.
+
+use core::ops::DerefMut;
+
+use super::Endpoint;
+#[cfg(doc)]
+use crate::protocol::Action;
+use crate::protocol::{
+    Addrs, Coverage, Entries, Input, Instant, Machine, PeerId, Reader, RequestId, TableStats,
+    codec::{
+        directory::{Request, Response},
+        record::Verifier,
+    },
+    lookup::{LookupId, Lookups, Outcome, Query, Question, RecordCopy, Served},
+};
+
+impl<M, L, W, const F: usize, const G: usize, const P: usize, const D: usize> Endpoint<M, L, W>
+where
+    M: DerefMut<Target: Machine>,
+    L: DerefMut<Target = Lookups<F, G, P, D>>,
+{
+    /// Serves the directory request of a peer that can dial what `reader` says. The entries of a list
+    /// are put into `entries`, which the response borrows. `None`: the answer comes as
+    /// [`Action::Answer`] or [`Action::Respond`].
+    pub fn serve<'a: 'r, 'r>(
+        &'a mut self,
+        now: Instant,
+        (from, id, reader): (&PeerId, RequestId, Reader),
+        request: Request,
+        entries: &'r mut Entries<'a>,
+    ) -> Option<Response<'r>> {
+        let Self {
+            machine, lookups, ..
+        } = self;
+        machine.handle(now, Input::Seen { peer: from, reader });
+        match lookups.serve(now, from, id, request, &mut **machine, entries) {
+            Served::Now(response) => Some(response),
+            Served::Later => None,
+            Served::Lookup(lookup) => {
+                lookups.asked_by(lookup, id);
+                None
+            }
+        }
+    }
+
+    /// Begins a lookup of the operator. `None` if no slot of its class is free.
+    pub fn find(&mut self, now: Instant, question: Question) -> Option<LookupId> {
+        self.lookups.begin(now, question, &*self.machine)
+    }
+
+    /// Begins a lookup of a program that asks by DNS. `None` if no slot is free.
+    pub fn find_for_program(&mut self, now: Instant, question: Question) -> Option<LookupId> {
+        self.lookups
+            .begin_for_program(now, question, &*self.machine)
+    }
+
+    /// Gives up a lookup because its operator has left.
+    pub fn give_up(&mut self, now: Instant, lookup: LookupId) {
+        self.lookups.give_up(now, lookup);
+    }
+
+    /// The outcome of a lookup, between its [`Action::Done`] or [`Action::Respond`] and the next
+    /// poll.
+    pub fn outcome(&self, lookup: LookupId) -> Option<Outcome<'_>> {
+        self.lookups.outcome(lookup)
+    }
+
+    /// The statistics of the lookups.
+    pub fn lookup_stats(&self) -> [TableStats; 4] {
+        self.lookups.stats()
+    }
+
+    /// Takes a server's response to a request ([`Action::Ask`]), or its failure. Records that do not
+    /// verify are ignored.
+    pub fn responded(
+        &mut self,
+        now: Instant,
+        query: Query,
+        response: Option<&Response<'_>>,
+        verifier: &impl Verifier,
+    ) {
+        match query {
+            Query::Lookup(query) => self.lookups.responded(now, query, response, verifier),
+            Query::Machine(ref native) => {
+                let answer = match response {
+                    Some(Response::Indexers(answer)) => Some(*answer),
+                    _ => None,
+                };
+                self.machine.handle(now, Input::Answered { native, answer });
+            }
+        }
+    }
+
+    /// Takes a record that a search found ([`Action::Search`]), verified and decoded; its validity is
+    /// checked here.
+    pub fn found(&mut self, (now, system_ms): (Instant, u64), query: Query, copy: RecordCopy<'_>) {
+        let own_ms = self.own_ms(now, system_ms);
+        match query {
+            Query::Lookup(query) => _ = self.lookups.found(now, own_ms, query, copy),
+            Query::Machine(ref peer) => self.machine.handle(
+                now,
+                Input::SearchValue {
+                    peer,
+                    record: copy.info,
+                    own_ms,
+                },
+            ),
+        }
+    }
+
+    /// Takes the providers that one server of the DHT names ([`Action::Providers`]), and where they
+    /// listen. `coverage`: whether it may know of
+    /// others.
+    pub fn provided(
+        &mut self,
+        now: Instant,
+        query: Query,
+        providers: &[(PeerId, Addrs)],
+        coverage: Coverage,
+    ) {
+        if let Query::Lookup(query) = query {
+            self.lookups.provided(now, query, providers, coverage);
+        }
+    }
+
+    /// Takes note that a search has ended, in which so many servers of the DHT have answered.
+    pub fn searched(&mut self, (now, system_ms): (Instant, u64), query: Query, reached: u16) {
+        let own_ms = self.own_ms(now, system_ms);
+        match query {
+            Query::Lookup(query) => _ = self.lookups.searched(now, query, reached),
+            Query::Machine(ref peer) => {
+                self.machine
+                    .handle(now, Input::SearchEnded { peer, own_ms });
+            }
+        }
+    }
+}
