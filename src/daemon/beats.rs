@@ -102,12 +102,49 @@ impl Driver<'_> {
         cause: AckCause,
         ack: &Ack<'_>,
     ) {
-        // A lease of 0 ms is not a lease.
-        if ack.code == AckCode::Released {
-            self.note_released(server, ack);
-        } else if cause == AckCause::Beat && ack.code == AckCode::Accepted && !ack.lease.is_zero() {
-            self.note_granted(server, ack.lease);
-            self.note_lease(now);
+        match news(cause, ack) {
+            News::Released => self.note_released(server, ack),
+            News::Granted => {
+                self.note_granted(server, ack.lease);
+                self.note_lease(now);
+            }
+            News::None => {}
         }
+    }
+}
+
+/// What an ack says that has a line in the log here. A denial is an action of the core.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum News {
+    Released,
+    Granted,
+    None,
+}
+
+fn news(cause: AckCause, ack: &Ack<'_>) -> News {
+    match (ack.code, cause) {
+        (AckCode::Released, _) => News::Released,
+        // A lease of 0 ms is not a lease.
+        (AckCode::Accepted, AckCause::Beat) if !ack.lease.is_zero() => News::Granted,
+        _ => News::None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn unasked_ack_sends_nobody_away_unless_it_says_so() {
+        let lease = Duration::from_secs(1);
+        let unasked = |ack: &Ack<'_>| news(AckCause::Unsolicited, ack);
+        assert_eq!(unasked(&Ack::released(lease, &[])), News::Released);
+        assert_eq!(unasked(&Ack::full("full")), News::None);
+        assert_eq!(unasked(&Ack::accepted(lease)), News::None);
+        let answer = |ack: &Ack<'_>| news(AckCause::Beat, ack);
+        assert_eq!(answer(&Ack::accepted(lease)), News::Granted);
+        assert_eq!(answer(&Ack::accepted(Duration::ZERO)), News::None);
     }
 }

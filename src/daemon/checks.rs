@@ -36,7 +36,7 @@ use crate::{
     protocol::{
         Instant,
         codec::service::{MAX_SERVICES, Service},
-        health::{CHECK_TIMEOUT, Ending, Health, OfferChange},
+        health::{self, CHECK_TIMEOUT, Ending, Health, OfferChange},
     },
 };
 
@@ -167,8 +167,7 @@ impl Checks {
                     (Some(_), false) => CheckState::Ok,
                     (Some(_), true) => CheckState::Failing,
                 },
-                // Before its first run it counts as failing, so that the service is not offered.
-                failures: state.since.map_or(0, |_| state.failures.into()),
+                failures: failures(state),
                 since_ms: state
                     .since
                     .map(|since| now.as_millis().saturating_sub(since.as_millis())),
@@ -177,6 +176,12 @@ impl Checks {
         };
         self.checks.iter().filter_map(shown).collect()
     }
+}
+
+/// The failures in a row. Before its first run a check counts as failing, so that its service is not
+/// offered.
+fn failures(check: &health::Checked) -> u64 {
+    check.since.map_or(0, |_| check.failures.into())
 }
 
 /// The checks of a configuration, numbered from `first` on.

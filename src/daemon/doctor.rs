@@ -3,31 +3,28 @@
 //! The daemon is asked for what it knows, and the system is looked at from outside: files, clock,
 //! sockets, names. If no daemon runs, what can be looked at without one is.
 
+mod servers;
+
 use std::{
     fmt,
-    net::{SocketAddr, TcpStream, ToSocketAddrs},
+    net::{SocketAddr, TcpStream},
     path::{Path, PathBuf},
     time::Duration,
 };
 
-use libp2p::{Multiaddr, multiaddr::Protocol};
+use libp2p::Multiaddr;
 use miniserde::{Serialize, json};
 
 use super::{
     client::{self, OperatorRequest},
     clock,
-    mistakes::{RESET, early_clock, open_dir},
+    mistakes::{early_clock, open_dir},
     problems::Mistake,
     report::host_and_port,
-    status::{
-        CheckState, Plain, ReachableState, ServerState, Severity, Span, Status, counted, explains,
-    },
+    status::{CheckState, Plain, ReachableState, Severity, Span, Status, counted},
     storage,
 };
-use crate::{
-    config::{EnvVars, Role, default_data_dirs, service_socket_dirs},
-    protocol::rivals::SAME_IDENTITY,
-};
+use crate::config::{EnvVars, Role, default_data_dirs, service_socket_dirs};
 
 /// How long a connection to an own address may take.
 const CONNECT: Duration = Duration::from_secs(2);
@@ -220,7 +217,7 @@ fn look_at_daemon(report: &mut Report, status: &Status) {
         ),
     }
     look_at_sockets(report, status);
-    look_at_servers(report, status);
+    servers::look_at_servers(report, status);
     look_at_reach(report, status);
     for check in &status.checks {
         if check.state == CheckState::Failing {
@@ -276,81 +273,6 @@ fn look_at_sockets(report: &mut Report, status: &Status) {
     }
 }
 
-fn look_at_servers(report: &mut Report, status: &Status) {
-    for native in &status.natives {
-        let Ok(addr) = native.parse::<Multiaddr>() else {
-            continue;
-        };
-        let is_name = |part: &Protocol<'_>| {
-            matches!(
-                part,
-                Protocol::Dns(_) | Protocol::Dns4(_) | Protocol::Dns6(_)
-            )
-        };
-        let at = host_and_port(&addr);
-        if addr.iter().next().is_some_and(|part| is_name(&part))
-            && let Err(error) = at.to_socket_addrs()
-        {
-            let what = format!("the name of the native {at} is not resolved: {error}");
-            report.wrong(
-                "native",
-                Severity::Warning,
-                what,
-                "getent ahosts NAME, and /etc/resolv.conf",
-            );
-        }
-    }
-    let mut is_explained = status.problems.iter().any(explains);
-    for server in &status.servers {
-        let at = server.addr.as_deref().unwrap_or("no known address");
-        let mut problems = status.problems.iter().filter(|problem| explains(problem));
-        let is_problem = problems.any(|problem| problem.what.contains(at));
-        let what = format!("{} at {at}", server.role);
-        match (server.state, &server.last_error) {
-            (ServerState::Granted, _) => report.good("server", format!("{what} grants a lease")),
-            // It is named below, with what to type.
-            (ServerState::NoNative, _) => report.say("server", "note", format!("{what} is none")),
-            (_, Some(why)) if is_problem => {
-                report.say("server", "note", format!("{what}: {}", Plain(why)));
-            }
-            // A node tries those that natives offer: whether it holds a lease is looked at below.
-            (_, Some(why)) if server.role == Role::Indexer => {
-                report.say("server", "note", format!("{what}: {}", Plain(why)));
-            }
-            (_, Some(why)) => {
-                is_explained = true;
-                report.wrong(
-                    "server",
-                    Severity::Warning,
-                    format!("{what}: {}", Plain(why)),
-                    &hint_for(why, at),
-                );
-            }
-            (ServerState::Idle, None) => report.good("server", format!("{what} is known")),
-            (_, None) => report.say("server", "note", format!("{what} is being tried")),
-        }
-    }
-    match (status.role, status.leases.len()) {
-        (Role::Native, _) => {}
-        // It follows from what is counted already.
-        (_, 0) if is_explained => {
-            report.ok = false;
-            report.say(
-                "lease",
-                "critical",
-                format!("{UNFOUND}, for the reason said here"),
-            );
-        }
-        (_, 0) => report.wrong(
-            "lease",
-            Severity::Critical,
-            UNFOUND,
-            "wait for a minute; then `oc-discovery status`, and the log, say what it waits for",
-        ),
-        (_, leases) => report.good("lease", format!("{leases} held")),
-    }
-}
-
 /// Whether others reach it. That they do not is a problem of its own, but not of a node.
 fn look_at_reach(report: &mut Report, status: &Status) {
     let Some(reachable) = &status.reachable else {
@@ -362,45 +284,6 @@ fn look_at_reach(report: &mut Report, status: &Status) {
         (ReachableState::No | ReachableState::Unknown, _) => {
             report.say("reachable", "note", reachable.sentence(&status.servers));
         }
-    }
-}
-
-const UNFOUND: &str = "no server grants a lease, so that nobody finds this process";
-
-/// What to do about a server at `HOST:PORT` that fails for this reason.
-fn hint_for(why: &str, at: &str) -> String {
-    let host = at.rsplit_once(':').map_or(at, |(host, _)| host);
-    let host = host.trim_start_matches('[').trim_end_matches(']');
-    let says = |words: &[&str]| words.iter().any(|word| why.contains(word));
-    if says(&["connection refused"]) {
-        format!(
-            "nothing listens at {at}: is it running there, and is the port right? `oc-discovery status` there shows \
-             where it listens"
-        )
-    } else if says(&["no route", "unreachable"]) {
-        format!("this host has no way there: `ip route get {host}`")
-    } else if says(&[
-        "does not exist",
-        "resolve",
-        "name server",
-        "no address that can be used",
-    ]) {
-        format!("`getent ahosts {host}`, and /etc/resolv.conf")
-    } else if says(&["handshake"]) {
-        "is the key the same? compare the fingerprint that `oc-discovery doctor` shows on both"
-            .to_owned()
-    } else if says(&[SAME_IDENTITY]) {
-        RESET.to_owned()
-    } else if says(&["another peer", "this process itself"]) {
-        "write the address that `oc-discovery status` on the native shows".to_owned()
-    } else if says(&["clock"]) {
-        "`timedatectl` on both: one of the clocks is wrong".to_owned()
-    } else if says(&["timed out", "does not answer"]) {
-        format!(
-            "the host is off, or a firewall drops it: `ping {host}`, and open TCP to {at} there"
-        )
-    } else {
-        "`oc-discovery doctor` there says more".to_owned()
     }
 }
 
@@ -432,7 +315,7 @@ impl fmt::Display for Report {
 mod tests {
     use super::*;
 
-    fn empty() -> Report {
+    pub(super) fn empty() -> Report {
         Report {
             schema: 1,
             ok: true,
@@ -475,48 +358,6 @@ mod tests {
                 r#"{"about":"key","state":"note","what":"none","hint":null}]}"#
             )
         );
-    }
-
-    #[test]
-    fn each_cause_of_a_failure_has_what_to_type() {
-        let at = "192.0.2.7:4820";
-        for (why, typed) in [
-            (
-                "cannot be reached at 192.0.2.7:4820: connection refused",
-                "is the port right?",
-            ),
-            (
-                "cannot be reached at 192.0.2.7:4820: no route to host",
-                "ip route get 192.0.2.7",
-            ),
-            (
-                "cannot be reached at 192.0.2.7:4820: connection timed out",
-                "ping 192.0.2.7",
-            ),
-            ("does not answer", "ping 192.0.2.7"),
-            (
-                "cannot be reached at /dns4/a: the name a does not exist",
-                "getent ahosts",
-            ),
-            (
-                "cannot be reached at x: handshake refused: is the key the same?",
-                "fingerprint",
-            ),
-            (
-                "cannot be reached at x: another peer answers, with the id 12",
-                "on the native shows",
-            ),
-            (
-                "gives no lease: another device at 192.0.2.9 has your identity",
-                "identity reset",
-            ),
-            ("gives no lease: your clock is ahead", "timedatectl"),
-            ("gives no lease: full", "there says more"),
-        ] {
-            let hint = hint_for(why, at);
-            assert!(hint.contains(typed), "{why}: {hint}");
-        }
-        assert!(hint_for("no route to host", "[2001:db8::1]:4820").ends_with("2001:db8::1`"));
     }
 
     #[test]

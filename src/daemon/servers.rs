@@ -110,6 +110,23 @@ impl Servers {
         Some(now - self.lost.remove(at).1)
     }
 
+    /// The server gives no lease: its stream will be dropped.
+    fn deny(&mut self, server: PeerId) {
+        self.denied.retain(|denied| *denied != server);
+        self.denied.truncate(MOST_LOST - 1);
+        self.denied.push(server);
+    }
+
+    /// Why the stream to the server is dropped now.
+    fn dropped(&mut self, server: &PeerId) -> Dropped {
+        let denied = self.denied.extract_if(.., |denied| denied == server);
+        match (denied.count() > 0, self.network_changed) {
+            (true, _) => Dropped::Denied,
+            (false, true) => Dropped::NetworkChanged,
+            (false, false) => Dropped::Silent,
+        }
+    }
+
     /// "1 of 2 leases".
     fn count(&self, env: &Environment<'_>) -> String {
         let wanted = match env.machine().role() {
@@ -119,6 +136,17 @@ impl Servers {
         let held = env.lease_with(&env.own).held;
         format!("{held} of {}", counted(&wanted, "lease"))
     }
+}
+
+/// Why the core drops the stream to a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Dropped {
+    /// It gave no lease, and that is logged.
+    Denied,
+    /// It was reached over the old network.
+    NetworkChanged,
+    /// It does not answer.
+    Silent,
 }
 
 /// What the core says of the own leases.
@@ -279,10 +307,7 @@ impl Driver<'_> {
     /// Logs that the server gives no lease.
     pub(super) fn note_denied(&mut self, server: PeerId, reason: &Reason) {
         self.counters.leases_denied += 1;
-        let denied = &mut self.servers.denied;
-        denied.retain(|denied| *denied != server);
-        denied.truncate(MOST_LOST - 1);
-        denied.push(server);
+        self.servers.deny(server);
         self.note_end(&server, "it is denied");
         let what = format!("gives no lease: {}", reason.escape_debug());
         self.failed(server, self.env.server(&server), what, Manner::Denied);
@@ -290,14 +315,14 @@ impl Driver<'_> {
 
     /// Our stream to the server is dropped, because it gives no lease or does not answer.
     pub(super) fn note_dropped(&mut self, server: PeerId) {
-        let servers = &mut self.servers;
-        let denied = servers.denied.extract_if(.., |denied| *denied == server);
-        let is_denied = denied.count() > 0;
-        if servers.network_changed {
-            return self.note_end(&server, "the network has changed");
-        }
-        self.note_end(&server, "it does not answer");
-        if !is_denied {
+        let dropped = self.servers.dropped(&server);
+        let why = match dropped {
+            Dropped::Denied => "it is denied",
+            Dropped::NetworkChanged => "the network has changed",
+            Dropped::Silent => "it does not answer",
+        };
+        self.note_end(&server, why);
+        if dropped == Dropped::Silent {
             let what = "does not answer".to_owned();
             self.failed(server, self.env.server(&server), what, Manner::Silent);
         }
@@ -403,6 +428,54 @@ fn length(lease: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn servers() -> Servers {
+        Servers {
+            wanted: 2,
+            held: Vec::new(),
+            lost: Vec::new(),
+            troubles: Troubles::default(),
+            denied: Vec::new(),
+            network_changed: false,
+            stranded: false,
+        }
+    }
+
+    fn peer(n: u8) -> PeerId {
+        PeerId::from_bytes([n; 32])
+    }
+
+    #[test]
+    fn stream_is_dropped_for_the_reason_of_its_own_server() {
+        let mut servers = servers();
+        servers.deny(peer(1));
+        servers.deny(peer(2));
+        assert_eq!(servers.dropped(&peer(1)), Dropped::Denied);
+        assert_eq!(
+            servers.dropped(&peer(1)),
+            Dropped::Silent,
+            "it is another one"
+        );
+        servers.network_changed = true;
+        assert_eq!(servers.dropped(&peer(2)), Dropped::Denied);
+        assert_eq!(servers.dropped(&peer(2)), Dropped::NetworkChanged);
+        for n in 0..=u8::MAX {
+            servers.deny(peer(n));
+        }
+        assert_eq!(servers.denied.len(), MOST_LOST);
+    }
+
+    #[test]
+    fn lease_that_is_granted_again_says_how_long_there_was_none() {
+        let at = Instant::from_millis;
+        let mut servers = servers();
+        assert_eq!(servers.regain(at(0), &peer(1)), None, "it is the first one");
+        servers.lose(at(1_000), &peer(1));
+        servers.lose(at(2_000), &peer(1));
+        let without = Duration::from_secs(3);
+        assert_eq!(servers.regain(at(5_000), &peer(1)), Some(without));
+        assert_eq!(servers.regain(at(5_000), &peer(1)), None);
+    }
 
     #[test]
     fn a_lease_shorter_than_a_second_is_not_told_as_none() {

@@ -3,7 +3,7 @@
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
 
-use oc_discovery::embed::Status;
+use oc_discovery::embed::{ServerState, Status};
 use rustix::process::Signal;
 
 use super::harness::{Look as _, Peer, SLACK, World, eventually, ms};
@@ -116,6 +116,10 @@ fn indexer_or_node_in_the_place_of_a_native_is_said_to_be_none() {
         let peer = world.node(name, &[wrong], &[]);
         let what = named(&peer, "native-is-none");
         assert!(what.contains("is configured as a native"), "{what}");
+        peer.until("its state", SLACK, |status| {
+            let mut servers = status.servers.iter();
+            servers.any(|server| server.state == ServerState::NoNative)
+        });
     }
     let second = world.indexer("second", &[&indexer], &[]);
     named(&second, "native-is-none");

@@ -157,3 +157,13 @@ fn command_that_does_not_end_is_killed_with_what_it_has_started() {
     let is_over = || std::fs::read_to_string(&stat).map_or(true, |stat| stat.contains(") Z "));
     block_on(eventually("what it started is over", is_over));
 }
+
+#[test]
+fn check_that_never_ran_has_no_failures() {
+    let now = Instant::from_millis(0);
+    let mut health = Health::new(now, 1, std::time::Duration::from_secs(10), [0].into_iter());
+    assert_eq!(failures(health.of(0).unwrap()), 0);
+    assert_eq!(health.poll(now), Some(0));
+    health.ended(now, 0, Ending::Failed);
+    assert!(failures(health.of(0).unwrap()) > 0);
+}

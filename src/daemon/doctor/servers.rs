@@ -1,0 +1,222 @@
+//! The servers of a daemon, by what they say and by cause: each cause once, with what to type.
+
+use std::net::ToSocketAddrs as _;
+
+use libp2p::{Multiaddr, multiaddr::Protocol};
+
+use super::Report;
+use crate::{
+    config::Role,
+    daemon::{
+        mistakes::RESET,
+        report::host_and_port,
+        status::{Plain, ServerState, Severity, Status, explains},
+    },
+    protocol::rivals::SAME_IDENTITY,
+};
+
+const UNFOUND: &str = "no server grants a lease, so that nobody finds this process";
+
+/// Looks at the servers of the daemon, and at the leases that they grant.
+pub(super) fn look_at_servers(report: &mut Report, status: &Status) {
+    for native in &status.natives {
+        let Ok(addr) = native.parse::<Multiaddr>() else {
+            continue;
+        };
+        let is_name = |part: &Protocol<'_>| {
+            matches!(
+                part,
+                Protocol::Dns(_) | Protocol::Dns4(_) | Protocol::Dns6(_)
+            )
+        };
+        let at = host_and_port(&addr);
+        if addr.iter().next().is_some_and(|part| is_name(&part))
+            && let Err(error) = at.to_socket_addrs()
+        {
+            let what = format!("the name of the native {at} is not resolved: {error}");
+            report.wrong(
+                "native",
+                Severity::Warning,
+                what,
+                "getent ahosts NAME, and /etc/resolv.conf",
+            );
+        }
+    }
+    let mut is_explained = status.problems.iter().any(explains);
+    for server in &status.servers {
+        let at = server.addr.as_deref().unwrap_or("no known address");
+        let mut problems = status.problems.iter().filter(|problem| explains(problem));
+        let is_problem = problems.any(|problem| problem.what.contains(at));
+        let what = format!("{} at {at}", server.role);
+        match (server.state, &server.last_error) {
+            (ServerState::Granted, _) => report.good("server", format!("{what} grants a lease")),
+            // It is named below, with what to type.
+            (ServerState::NoNative, _) => report.say("server", "note", format!("{what} is none")),
+            (_, Some(why)) if is_problem => {
+                report.say("server", "note", format!("{what}: {}", Plain(why)));
+            }
+            // A node tries those that natives offer: whether it holds a lease is looked at below.
+            (_, Some(why)) if server.role == Role::Indexer => {
+                report.say("server", "note", format!("{what}: {}", Plain(why)));
+            }
+            (_, Some(why)) => {
+                is_explained = true;
+                report.wrong(
+                    "server",
+                    Severity::Warning,
+                    format!("{what}: {}", Plain(why)),
+                    &hint_for(why, at),
+                );
+            }
+            (ServerState::Idle, None) => report.good("server", format!("{what} is known")),
+            (_, None) => report.say("server", "note", format!("{what} is being tried")),
+        }
+    }
+    match (status.role, status.leases.len()) {
+        (Role::Native, _) => {}
+        // It follows from what is counted already.
+        (_, 0) if is_explained => {
+            report.ok = false;
+            report.say(
+                "lease",
+                "critical",
+                format!("{UNFOUND}, for the reason said here"),
+            );
+        }
+        (_, 0) => report.wrong(
+            "lease",
+            Severity::Critical,
+            UNFOUND,
+            "wait for a minute; then `oc-discovery status`, and the log, say what it waits for",
+        ),
+        (_, leases) => report.good("lease", format!("{leases} held")),
+    }
+}
+
+/// What to do about a server at `HOST:PORT` that fails for this reason.
+fn hint_for(why: &str, at: &str) -> String {
+    let host = at.rsplit_once(':').map_or(at, |(host, _)| host);
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let says = |words: &[&str]| words.iter().any(|word| why.contains(word));
+    if says(&["connection refused"]) {
+        format!(
+            "nothing listens at {at}: is it running there, and is the port right? `oc-discovery status` there shows \
+             where it listens"
+        )
+    } else if says(&["no route", "unreachable"]) {
+        format!("this host has no way there: `ip route get {host}`")
+    } else if says(&[
+        "does not exist",
+        "resolve",
+        "name server",
+        "no address that can be used",
+    ]) {
+        format!("`getent ahosts {host}`, and /etc/resolv.conf")
+    } else if says(&["handshake"]) {
+        "is the key the same? compare the fingerprint that `oc-discovery doctor` shows on both"
+            .to_owned()
+    } else if says(&[SAME_IDENTITY]) {
+        RESET.to_owned()
+    } else if says(&["another peer", "this process itself"]) {
+        "write the address that `oc-discovery status` on the native shows".to_owned()
+    } else if says(&["clock"]) {
+        "`timedatectl` on both: one of the clocks is wrong".to_owned()
+    } else if says(&["timed out", "does not answer"]) {
+        format!(
+            "the host is off, or a firewall drops it: `ping {host}`, and open TCP to {at} there"
+        )
+    } else {
+        "`oc-discovery doctor` there says more".to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use miniserde::json;
+
+    use super::{super::tests::empty, *};
+
+    #[test]
+    fn each_cause_of_a_failure_has_what_to_type() {
+        let at = "192.0.2.7:4820";
+        for (why, typed) in [
+            (
+                "cannot be reached at 192.0.2.7:4820: connection refused",
+                "is the port right?",
+            ),
+            (
+                "cannot be reached at 192.0.2.7:4820: no route to host",
+                "ip route get 192.0.2.7",
+            ),
+            (
+                "cannot be reached at 192.0.2.7:4820: connection timed out",
+                "ping 192.0.2.7",
+            ),
+            ("does not answer", "ping 192.0.2.7"),
+            (
+                "cannot be reached at /dns4/a: the name a does not exist",
+                "getent ahosts",
+            ),
+            (
+                "cannot be reached at x: handshake refused: is the key the same?",
+                "fingerprint",
+            ),
+            (
+                "cannot be reached at x: another peer answers, with the id 12",
+                "on the native shows",
+            ),
+            (
+                "gives no lease: another device at 192.0.2.9 has your identity",
+                "identity reset",
+            ),
+            ("gives no lease: your clock is ahead", "timedatectl"),
+            ("gives no lease: full", "there says more"),
+        ] {
+            let hint = hint_for(why, at);
+            assert!(hint.contains(typed), "{why}: {hint}");
+        }
+        assert!(hint_for("no route to host", "[2001:db8::1]:4820").ends_with("2001:db8::1`"));
+    }
+
+    /// A status whose only server fails, with these problems.
+    fn failing(problems: &str) -> Status {
+        let status = include_str!("../status/example.json");
+        let begin = status.find("\"problems\":").unwrap();
+        let end = status.find(",\"servers\":").unwrap();
+        let status = format!(
+            "{}\"problems\":[{problems}]{}",
+            &status[..begin],
+            &status[end..]
+        );
+        let mut status: Status = json::from_str(&status).unwrap();
+        status.leases.clear();
+        status.role = Role::Indexer;
+        status
+    }
+
+    #[test]
+    fn cause_that_a_problem_names_is_counted_once() {
+        let problem = r#"{"code":"handshake-refused","severity":"warning","what":"native at 192.0.2.9:4820 has another key","hint":"compare","since_ms":9,"count":1}"#;
+        for (problems, counted) in [("", "server"), (problem, "handshake-refused")] {
+            let mut report = empty();
+            look_at_servers(&mut report, &failing(problems));
+            for problem in &failing(problems).problems {
+                report.wrong(
+                    &problem.code,
+                    problem.severity,
+                    &*problem.what,
+                    &problem.hint,
+                );
+            }
+            let hinted = report.findings.iter().filter(|one| one.hint.is_some());
+            let hinted: Vec<&str> = hinted.map(|one| &*one.about).collect();
+            assert_eq!(hinted, [counted], "{report}");
+            assert!(
+                report
+                    .to_string()
+                    .contains("critical  lease: no server grants a lease")
+            );
+            assert!(!report.is_ok());
+        }
+    }
+}
