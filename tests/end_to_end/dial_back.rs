@@ -16,6 +16,7 @@ use oc_discovery::protocol::dial_back::{DialedBack, Finding, OF_ONE_HOST, PAUSE}
 
 use super::harness::{Look as _, Peer, SLACK, World};
 use super::liars::liar::{Liars, ask};
+use super::mistakes::key_file;
 use super::stranger::socket;
 use super::wire::encoded;
 
@@ -65,10 +66,11 @@ fn indexer_and_native_learn_from_each_other_that_they_are_reached() {
 }
 
 #[test]
-fn doctor_of_a_node_asks_at_once() {
+fn doctor_of_a_node_in_a_private_network_asks_at_once() {
     let world = World::new();
-    let native = world.native("native", &[]);
-    let node = world.node("node", &[&native], &[]);
+    let key = key_file(&world, "key", 'a');
+    let native = world.native("native", &["--psk", &key]);
+    let node = world.node("node", &[&native], &["--psk", &key]);
     node.until("its lease", SLACK, |s| s.is_under_native(&native));
     let told = world.ask(&node, "doctor", &[""; 0]);
     assert!(

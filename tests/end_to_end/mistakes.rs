@@ -8,7 +8,7 @@ use rustix::process::Signal;
 
 use super::harness::{Look as _, Peer, SLACK, World, eventually, ms};
 
-fn key_file(world: &World, name: &str, digit: char) -> String {
+pub(crate) fn key_file(world: &World, name: &str, digit: char) -> String {
     let path = world.path(name);
     let key = digit.to_string().repeat(64);
     fs::write(&path, format!("/key/swarm/psk/1.0.0/\n/base16/\n{key}\n")).unwrap();
