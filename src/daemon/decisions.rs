@@ -6,10 +6,13 @@
 use std::fmt::{self, Formatter};
 
 use super::life::short;
-use crate::protocol::{
-    Ack, Action, Addrs, Endpoint, Input, PeerId, Verdict, Want,
-    codec::{directory::Response, heartbeat::AckCause},
-    lookup::{Ask, Query},
+use crate::{
+    net::Failure,
+    protocol::{
+        Ack, Action, Addrs, Endpoint, Input, PeerId, Verdict, Want,
+        codec::{directory::Response, heartbeat::AckCause},
+        lookup::{Ask, Query},
+    },
 };
 
 /// An action of the core.
@@ -31,16 +34,16 @@ pub(super) fn told_of(query: &Query, what: &str) {
     log::debug!("told: {what}{}", of(query));
 }
 
-/// Logs the response to a request of the core.
-pub(super) fn told_response(query: &Query, response: Option<&Response<'_>>) {
+/// Logs the response to a request of the core, or why there is none.
+pub(super) fn told_response(query: &Query, response: &Result<Response<'_>, Failure>) {
     match response {
-        None => told_of(query, "no answer to"),
-        Some(Response::Indexers(answer)) => {
+        Err(why) => log::debug!("told: no answer to{}: {why}", of(query)),
+        Ok(Response::Indexers(answer)) => {
             let takes_in = if answer.takes_in { ", takes us in" } else { "" };
             let answer = answer.offers.len();
             log::debug!("told: {answer} indexers{takes_in} to{}", of(query));
         }
-        Some(_) => told_of(query, "answer to"),
+        Ok(_) => told_of(query, "answer to"),
     }
 }
 

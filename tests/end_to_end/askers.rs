@@ -344,9 +344,9 @@ fn requests_of_clients_that_have_left_are_bounded_and_end() {
     let mut refused = 0;
     while begin.elapsed() < ROUNDS && refused == 0 {
         let finds: Vec<_> = (0..FINDS).map(|_| asking(&node, "find x\n")).collect();
-        node.until("the finds begun or refused", SLACK, |s| {
-            s.used("lookups") == FINDS as u64 || s.table("requests").refused > 0
-        });
+        // It is asked after the finds. How many of them have begun does not matter: one has ended
+        // at once if a new connection is made beside the silent one, and no more may wait for it.
+        node.status();
         drop(finds);
         until_lookups(&node, 0, 0);
         let status = node.status();

@@ -39,7 +39,7 @@ impl Driver<'_> {
         let Some(query) = self.lookups.answered(id, answer) else {
             return;
         };
-        decisions::told_response(&query, answer);
+        decisions::told_response(&query, &response);
         if let Query::Machine(server) = query {
             self.note_response(now, server, &response);
         }
