@@ -170,7 +170,7 @@ fn wrong_lines_become_one_sentence_with_advice() {
             "unknown argument \"--beat_interval\": did you mean --beat-interval?",
         ),
         ("native --name x", "unknown argument \"--name\""),
-        ("id 5", "unknown argument \"5\"; `oc-discovery id --help`"),
+        ("id 5 6", "unknown argument \"6\"; `oc-discovery id --help`"),
         ("node --loud=5s", "unknown argument \"--loud\""),
         ("indexers --json yes", "unknown argument \"yes\""),
         (

@@ -105,8 +105,8 @@ impl Driver<'_> {
                 }
             }
             Action::Refreshed { peer } => {
-                let called = self.env.listening(Role::Indexer, &peer);
-                let called = called.trim_start_matches("indexer ");
+                let at = self.env.listens_at(&peer);
+                let at = at.map_or_else(String::new, |at| format!(" at {at}"));
                 let about = About {
                     role: Role::Indexer.name(),
                     ..self.env.about_server("refreshed", &peer)
@@ -114,7 +114,8 @@ impl Driver<'_> {
                 each!(
                     info,
                     &about;
-                    "native: refreshed indexer from DHT: {called} (only its record: no heartbeat of it has come here)"
+                    "native: refreshed indexer from DHT: {}{at} (its record: no heartbeat of it comes here now)",
+                    short(&peer)
                 );
             }
             Action::Answer { request, takes_in } => {

@@ -13,6 +13,7 @@ use crate::{
             record::Kind,
         },
         endpoint::Place,
+        rivals::SAME_IDENTITY,
     },
 };
 
@@ -84,7 +85,11 @@ impl Driver<'_> {
             let source = self.env.net.source(&peer);
             let from = self.env.called_at(beat.role, &peer, source);
             let about = self.env.about("refused", beat.role.name(), &peer, source);
-            each!(info, &about; "gives {from} no lease, and answers: {reason}");
+            match reason.contains(SAME_IDENTITY) {
+                // The name is that of the device that is kept. Both are told as a problem.
+                true => log::debug!("gives {from} no lease, and answers: {reason}"),
+                false => each!(info, &about; "gives {from} no lease, and answers: {reason}"),
+            }
         }
         self.log_arrival(&peer, beat.role, arrival);
         if publish && let Some(record) = &beat.record {
@@ -106,7 +111,7 @@ impl Driver<'_> {
             News::Released => self.note_released(server, ack),
             News::Granted => {
                 self.note_granted(server, ack.lease);
-                self.note_lease(now);
+                self.note_lease(now, server);
             }
             News::None => {}
         }

@@ -140,7 +140,7 @@ impl Counters {
         *match how {
             EndCause::Left => &mut self.ends_left,
             EndCause::HandedOver => &mut self.ends_handed_over,
-            EndCause::Lost => &mut self.ends_lost,
+            EndCause::Lost | EndCause::Released => &mut self.ends_lost,
             EndCause::Yielded => &mut self.ends_yielded,
             EndCause::NewRole => &mut self.ends_new_role,
         } += 1;

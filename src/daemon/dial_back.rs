@@ -21,10 +21,13 @@ use super::{
 use crate::{
     net::{DialEnd, Failure, OwnRequestId, convert},
     protocol::{
-        Addr, Addrs, Endpoint, Families, Instant, LiveIndexer, PeerId, Reason, Report, RequestId,
-        Role, TableStats,
-        codec::directory::{Request, Response},
-        dial_back::{Answer, Client, DialedBack, Finding, Heard, Server},
+        Addr, Addrs, Endpoint, Host, Instant, LiveIndexer, PeerId, Reason, Report, RequestId, Role,
+        Subject, TableStats,
+        codec::{
+            directory::{Request, Response},
+            record::{Kind, contents},
+        },
+        dial_back::{Answer, Client, DialedBack, Finding, Heard, Server, is_meant, told},
     },
 };
 
@@ -35,6 +38,9 @@ const DOCTOR_LIMIT: Duration = Duration::from_secs(6);
 #[cfg(feature = "program")]
 const MAX_DOCTORS: usize = 4;
 
+/// The end of what a server answers that knows no such request.
+const UNKNOWN: &str = " is unknown";
+
 /// Both sides of it.
 pub(super) struct DialBack {
     server: Server,
@@ -43,18 +49,21 @@ pub(super) struct DialBack {
     request: Option<OwnRequestId>,
     /// What the addresses were that it asks about.
     addrs: u64,
+    /// The operator gives addresses to be announced.
+    is_given: bool,
     #[cfg(feature = "program")]
     doctors: Vec<(Reply, Instant)>,
 }
 
 impl DialBack {
     /// Nothing is asked yet.
-    pub(super) fn new(now: Instant, role: Role, seed: u64) -> Self {
+    pub(super) fn new(now: Instant, role: Role, seed: u64, is_given: bool) -> Self {
         Self {
             server: Server::default(),
             client: Client::new(now, role, seed),
             request: None,
             addrs: 0,
+            is_given,
             #[cfg(feature = "program")]
             doctors: Vec::new(),
         }
@@ -90,18 +99,37 @@ impl Driver<'_> {
     }
 
     /// A dial has ended.
-    pub(super) fn on_dial_end(&mut self, end: &DialEnd) {
-        self.dial_back.server.ended();
+    pub(super) fn on_dial_end(&mut self, now: Instant, end: &DialEnd) {
+        let addr = convert::to_addr(&end.addr).unwrap_or_default();
+        let host = Endpoint::of(&addr).host;
+        self.dial_back.server.ended(now, host, end.why.is_none());
+        let is_announced = self.is_announced(now, &end.peer, host);
         let answer = DialedBack {
             finding: match &end.why {
                 None => Finding::Reached,
                 Some(miss) if miss.may_be_here => Finding::Cannot,
                 Some(_) => Finding::Not,
             },
-            reason: cut(end.why.as_ref().map_or("", |miss| &miss.text)),
-            addr: convert::to_addr(&end.addr).unwrap_or_default(),
+            reason: cut(end
+                .why
+                .as_ref()
+                .map_or("", |miss| told(&miss.text, is_announced))),
+            addr,
         };
         self.env.net.respond(end.id, &Response::DialedBack(answer));
+    }
+
+    /// Whether the peer is known to have an address of this host.
+    fn is_announced(&self, now: Instant, peer: &PeerId, host: Host) -> bool {
+        let is_it = |addr: &[u8]| Endpoint::of(addr).host == host;
+        let machine = self.env.machine();
+        let mut known = machine.addrs_of(peer).into_iter().flatten();
+        let record = match machine.entry(now, peer).map(|entry| entry.subject) {
+            Some(Subject::Signed(envelope)) => contents(Kind::Node, envelope),
+            _ => None,
+        };
+        known.any(|addr| is_it(addr))
+            || record.is_some_and(|it| it.addrs.iter().any(|addr| is_it(addr)))
     }
 }
 
@@ -210,15 +238,22 @@ impl Driver<'_> {
             Ok(Response::DialedBack(answer)) => {
                 let heard = match answer.finding {
                     Finding::Reached => Heard::Reached,
-                    Finding::Not if self.announces_the_family_of(&answer.addr) => Heard::Not,
+                    Finding::Not if self.announces_such_as(&answer.addr) => Heard::Not,
                     Finding::Not => {
-                        let why =
-                            "no address is announced of the family in which it sees this process";
+                        let why = "the address at which it sees this process is not announced";
                         return self.hear(now, Heard::Cannot, why, Addr::new());
                     }
                     Finding::Cannot => Heard::Cannot,
                 };
                 self.hear(now, heard, &answer.reason, answer.addr.clone());
+            }
+            Ok(Response::Error(why)) if !why.ends_with(UNKNOWN) => {
+                self.hear(
+                    now,
+                    Heard::Cannot,
+                    &format!("it answers: {why}"),
+                    Addr::new(),
+                );
             }
             Ok(_) => {
                 let why = "it does not dial back: an earlier version";
@@ -231,17 +266,19 @@ impl Driver<'_> {
         }
     }
 
-    fn announces_the_family_of(&self, dialled: &Addr) -> bool {
-        let dialled = Families::of(dialled);
-        let mut all = self.env.net.record_addrs().iter();
-        all.any(|addr| Families::of(addr.as_ref()).meets(dialled))
+    fn announces_such_as(&self, dialled: &Addr) -> bool {
+        let announced = self.env.net.record_addrs().iter().map(AsRef::as_ref);
+        let is_given = self.dial_back.is_given;
+        is_meant(dialled, self.port_to_dial(), announced, is_given)
     }
 
     fn hear(&mut self, now: Instant, heard: Heard, reason: &str, addr: Addr) {
         let is_news = self.dial_back.client.heard(now, heard, cut(reason), addr);
         let reached = self.reachable(now);
         match reached.state {
-            ReachableState::Unknown => log::debug!("reachable from outside: {reason}"),
+            ReachableState::Unknown => {
+                log::debug!("reachable from outside: unknown: {}", reason.escape_debug());
+            }
             // Its problem has a line of its own.
             ReachableState::No if self.env.machine().role() != Role::Node => {}
             state if is_news => {
@@ -302,12 +339,21 @@ impl Driver<'_> {
         }
         let at = place(answer).unwrap_or_default();
         let (by, why) = (self.env.server(&answer.by), answer.reason.escape_debug());
+        let also = answer
+            .also_by
+            .map(|by| format!(", and before {},", self.env.server(&by)));
+        let also = also.unwrap_or_default();
         let port = Endpoint::of(&answer.addr).port;
         Some(Mistake {
             code: "unreachable",
-            severity: Severity::Warning,
+            severity: match answer.is_fault(|server| self.env.machine().is_native(server)) {
+                true => Severity::Warning,
+                false => Severity::Notice,
+            },
             about: String::new(),
-            what: format!("others cannot reach this {role}: {by} has dialled {at}: {why}"),
+            what: format!(
+                "{by}{also} could not connect to this {role} at {at}, where it sees it: {why}"
+            ),
             hint: format!(
                 "open TCP port {port} in the firewall and forward it to this host, or give the address at which others \
                  reach it with --announce /ip4/ADDRESS/tcp/PORT; `oc-discovery doctor` asks anew"

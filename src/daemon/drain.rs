@@ -82,10 +82,20 @@ impl Driver<'_> {
             ),
             _ => {}
         }
+        self.is_emptied = after.draining && (self.is_emptied || !was_draining);
+        self.tell_if_empty();
         if was_draining != after.draining {
             self.look_for_mistakes(now);
         }
         reply.answer(CallAnswer::Drained(after));
+    }
+
+    /// Logs that an indexer that is drained has handed over its last node.
+    pub(super) fn tell_if_empty(&mut self) {
+        if self.is_emptied && self.seen().count == 0 {
+            self.is_emptied = false;
+            log::info!("is drained and empty: it can be stopped now");
+        }
     }
 
     fn seen(&self) -> Seen {

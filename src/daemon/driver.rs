@@ -84,6 +84,8 @@ pub(super) struct Driver<'m> {
     pub(super) held_beats: Vec<BeatFrame>,
     /// Whether it has given up its leases and ends now.
     pub(super) is_over: bool,
+    /// Whether it is being drained, and it was not logged yet that it is empty.
+    pub(super) is_emptied: bool,
     /// What it does on the link to find natives or to be found.
     pub(super) link: OnLink,
     /// The checks of the own services.
@@ -170,9 +172,10 @@ impl<'m> Driver<'m> {
             watches: Watches::default(),
             held_beats: Vec::new(),
             is_over: false,
+            is_emptied: false,
             link: OnLink::new(config, own, now, seed),
             checks,
-            dial_back: DialBack::new(now, config.role, seed),
+            dial_back: DialBack::new(now, config.role, seed, !config.announce.is_empty()),
             servers: Servers::new(config),
             counters: Counters::default(),
             problems: Problems::default(),
@@ -426,7 +429,7 @@ impl<'m> Driver<'m> {
                     net.respond(id, &response);
                 }
             }
-            NetEvent::DialedBack(end) => self.on_dial_end(&end),
+            NetEvent::DialedBack(end) => self.on_dial_end(now, &end),
             NetEvent::Response {
                 ref server,
                 id,

@@ -86,7 +86,7 @@ impl Environment<'_> {
         }
     }
 
-    fn listens_at(&self, peer: &PeerId) -> Option<String> {
+    pub(super) fn listens_at(&self, peer: &PeerId) -> Option<String> {
         let addrs = self.machine().addrs_of(peer)?;
         let Endpoint { host, port } = Endpoint::of(addrs.iter().next()?);
         Some(format!("{host}:{port}"))
@@ -144,7 +144,7 @@ impl Driver<'_> {
             Arrival::Back { source, away } if role == Role::Indexer => {
                 let called = self.env.called_at(role, peer, source);
                 let about = self.env.about("back", role.name(), peer, source);
-                each!(info, &about; "{called} is back after {}", Span::of(away));
+                each!(info, &about; "{called} is back after {} without a heartbeat", Span::of(away));
             }
             Arrival::Back { .. } => {}
             Arrival::Moved { from, to } => {
@@ -204,12 +204,13 @@ impl Driver<'_> {
         let code = match end.how {
             EndCause::Left => "left",
             EndCause::HandedOver => "handed-over",
-            EndCause::Lost => "lost",
+            EndCause::Lost | EndCause::Released => "lost",
             EndCause::Yielded => "yielded",
             EndCause::NewRole => "new-role",
         };
         let about = self.env.about(code, end.role.name(), peer, source);
         each!(info, &about; "{}", ending(&called, end, was_taken_in));
+        self.tell_if_empty();
     }
 }
 
@@ -266,6 +267,10 @@ fn ending(called: &str, end: &LeaseEnd, was_taken_in: bool) -> String {
         EndCause::HandedOver => format!("{called} is with its indexer now: it was here for {held}"),
         EndCause::Lost => format!(
             "{called} is lost: no heartbeat for {}; it was here for {held}",
+            span(seconds(end.silent_s))
+        ),
+        EndCause::Released => format!(
+            "{called} was sent to an indexer and is gone: its lease here has run out, its last heartbeat came {} ago; it was here for {held}",
             span(seconds(end.silent_s))
         ),
         EndCause::Yielded => format!(
@@ -326,6 +331,11 @@ mod tests {
             (
                 EndCause::Lost,
                 "n is lost: no heartbeat for 2 min 1 s; it was here for 1 h 1 min",
+            ),
+            (
+                EndCause::Released,
+                "n was sent to an indexer and is gone: its lease here has run out, its last heartbeat came 2 min 1 s \
+                 ago; it was here for 1 h 1 min",
             ),
         ] {
             assert_eq!(ending("n", &end(how), false), said);

@@ -194,9 +194,18 @@ impl Logger {
             let args = format_args!("{left_out}");
             let record = own_record(left_out.level, args);
             let line = self.line_of(&record);
-            shared.recent.keep(&line);
             self.write(shared, &record, &line);
+            self.keep(shared, &record, line);
         }
+    }
+
+    /// Keeps the line of a record for `support`, as people read it.
+    fn keep(&self, shared: &mut Shared, record: &Record<'_>, mut text: String) {
+        if self.format != Format::PLAIN {
+            text.clear();
+            let _ = line(&mut text, Format::PLAIN, clock::wall() / 1000, record);
+        }
+        shared.recent.keep(&text);
     }
 
     fn lost_line(&self, lost: u64) -> String {
@@ -275,7 +284,7 @@ impl Log for Logger {
         if !self.enabled(record.metadata()) {
             return;
         }
-        let mut text = self.line_of(record);
+        let text = self.line_of(record);
         let mut shared = self.lock();
         let mut ended = Vec::new();
         let is_admitted = shared.admit(record, clock::boottime(), &mut ended);
@@ -283,11 +292,7 @@ impl Log for Logger {
         match is_admitted {
             true => {
                 self.write(&mut shared, record, &text);
-                if self.format != Format::PLAIN {
-                    text.clear();
-                    let _ = line(&mut text, Format::PLAIN, clock::wall() / 1000, record);
-                }
-                shared.recent.keep(&text);
+                self.keep(&mut shared, record, text);
             }
             false => shared.suppressed = shared.suppressed.saturating_add(1),
         }

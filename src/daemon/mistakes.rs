@@ -52,8 +52,11 @@ const TWO_DEVICES: &str = "same-identity";
 /// What to type on a copied device.
 pub(super) const RESET: &str = "stop it, type `oc-discovery identity reset DIR` with its data directory, and start it \
                                 again: it gets an identity of its own";
-/// What such a problem is about if the other device has the identity of this one.
-const OWN: &str = "own";
+/// What such a problem is about if this server says that the other device has the identity of this
+/// one.
+fn own_at(server: &PeerId) -> String {
+    format!("own at {}", text(server))
+}
 
 impl Driver<'_> {
     /// Looks for what is wrong already at the start. What may come in a moment is left to the first
@@ -98,10 +101,10 @@ impl Driver<'_> {
 }
 
 impl Driver<'_> {
-    /// A server granted a lease: this device is the one that is kept.
-    pub(super) fn note_lease(&mut self, now: Instant) {
-        if self.problems.has(TWO_DEVICES, OWN) {
-            self.problems.over(now, TWO_DEVICES, OWN);
+    /// A server granted a lease: this device is the one that it keeps. Others may keep another one.
+    pub(super) fn note_lease(&mut self, now: Instant, server: &PeerId) {
+        if !self.problems.is_empty() {
+            self.problems.over(now, TWO_DEVICES, &own_at(server));
         }
     }
 
@@ -124,7 +127,7 @@ impl Driver<'_> {
         if reason.contains(SAME_IDENTITY) {
             let mut found = Findings::new(now, machine, &self.problems);
             machine.report(now, &mut found);
-            let elsewhere = own_identity_elsewhere(called, found.leases);
+            let elsewhere = own_identity_elsewhere((server, called), found.leases);
             self.problems.happened(now, elsewhere);
         } else if tells_of_no_native(reason) && machine.is_native(server) {
             let no_native = no_native_there(called, text(server));
@@ -225,14 +228,14 @@ fn same_identity(contested: &Contested) -> Mistake {
 
 /// A server keeps another device that has the identity of this one. While others grant leases, that
 /// is the word of one server.
-fn own_identity_elsewhere(called: &str, leases: usize) -> Mistake {
+fn own_identity_elsewhere((server, called): (&PeerId, &str), leases: usize) -> Mistake {
     Mistake {
         code: TWO_DEVICES,
         severity: match leases {
             0 => Severity::Critical,
             _ => Severity::Warning,
         },
-        about: OWN.into(),
+        about: own_at(server),
         what: format!("another device uses the identity of this one, and {called} keeps that one"),
         hint: format!("if this device is the copy: {RESET}"),
     }
@@ -420,6 +423,20 @@ mod tests {
             let found = nearly_full(&stats(name, 200), false).unwrap();
             assert_eq!(found.severity, Severity::Warning, "{name}");
         }
+    }
+
+    #[test]
+    fn lease_of_one_server_does_not_end_what_another_one_says_of_a_copy() {
+        let (now, [keeps, grants]) = (
+            Instant::from_millis(1),
+            [1, 2].map(|n| PeerId::from_bytes([n; 32])),
+        );
+        let mut problems = Problems::default();
+        problems.happened(now, own_identity_elsewhere((&keeps, "indexer 1"), 1));
+        problems.over(now, TWO_DEVICES, &own_at(&grants));
+        assert!(!problems.is_empty());
+        problems.over(now, TWO_DEVICES, &own_at(&keeps));
+        assert!(problems.is_empty());
     }
 
     #[test]

@@ -99,7 +99,7 @@ async fn look(addr: Multiaddr, found: Sender<Learned>) {
                 let why = error.to_string();
                 if outage.is_new(now, &why) {
                     log::warn!(
-                        "{addr}: {why}; tries again in {} s, and says so no more",
+                        "{addr}: {why}; tries again in {} s, and says only other reasons",
                         retry.as_secs()
                     );
                 }
@@ -116,23 +116,27 @@ async fn look(addr: Multiaddr, found: Sender<Learned>) {
     }
 }
 
+/// Reasons that are said of one outage.
+const MOST_TOLD: usize = 4;
+
 /// For how long a name has led to no native, and why.
 #[derive(Debug, Default)]
 struct Outage {
     since: Option<Instant>,
-    why: String,
+    /// The reasons that were said: those of a broken resolver take turns.
+    told: Vec<String>,
     tries: u64,
 }
 
 impl Outage {
-    /// A lookup has failed. Returns whether that is to be said: the first time, and for a new
-    /// reason.
+    /// A lookup has failed. Returns whether that is to be said: the first time, and for up to
+    /// [`MOST_TOLD`] reasons.
     fn is_new(&mut self, now: Instant, why: &str) -> bool {
         self.since.get_or_insert(now);
         self.tries = self.tries.saturating_add(1);
-        let is_new = self.why != why;
+        let is_new = self.told.len() < MOST_TOLD && self.told.iter().all(|told| told != why);
         if is_new {
-            why.clone_into(&mut self.why);
+            self.told.push(why.to_owned());
         }
         is_new
     }
@@ -194,7 +198,7 @@ mod tests {
         let at = Instant::from_millis;
         let mut outage = Outage::default();
         assert_eq!(outage.over(at(0)), None);
-        for (now, why, is_new) in [(1, "a", true), (2, "a", false), (3, "b", true)] {
+        for (now, why, is_new) in [(1, "a", true), (2, "b", true), (3, "a", false)] {
             assert_eq!(outage.is_new(at(now), why), is_new, "{now}");
         }
         assert_eq!(outage.over(at(61_001)), Some((Duration::from_secs(61), 3)));

@@ -20,7 +20,7 @@
 use std::time::Duration;
 
 use super::status::{self, Severity, Span};
-use crate::net::each::{About, tell};
+use crate::net::each::{About, each, tell};
 use crate::protocol::{Instant, TableStats};
 
 /// Problems at a time.
@@ -198,9 +198,9 @@ fn say(mistake: &Mistake) {
     let Mistake { what, hint, .. } = mistake;
     match mistake.severity {
         Severity::Critical => tell!(error, &about(mistake.code); "{what}; {hint}"),
-        Severity::Notice | Severity::Warning => {
-            tell!(warn, &about(mistake.code); "{what}; {hint}");
-        }
+        Severity::Warning => tell!(warn, &about(mistake.code); "{what}; {hint}"),
+        // Strangers cause them, and they take turns: the same one is logged once and counted.
+        Severity::Notice => each!(warn, &about(mistake.code); "{what}; {hint}"),
     }
 }
 

@@ -114,7 +114,7 @@ impl Servers {
     fn deny(&mut self, server: PeerId) {
         self.denied.retain(|denied| *denied != server);
         self.denied.truncate(MOST_LOST - 1);
-        self.denied.push(server);
+        self.denied.insert(0, server);
     }
 
     /// Why the stream to the server is dropped now.
@@ -330,6 +330,7 @@ impl Driver<'_> {
 
     /// Our stream to the server has ended, or could not be opened, and `why`. The core knows it.
     pub(super) fn note_closed(&mut self, server: PeerId, called: String, why: Option<&Failure>) {
+        self.servers.denied.retain(|denied| *denied != server);
         self.note_end(&server, "its stream has ended");
         if let Some(why) = why {
             if why.kind == FailureKind::Malformed {
@@ -355,14 +356,14 @@ impl Driver<'_> {
     pub(super) fn note_given_up(&mut self, server: &PeerId) {
         if let Some(held) = self.servers.end(self.env.now(), server) {
             self.counters.leases_given_up += 1;
-            let (called, count) = (self.env.server(server), self.servers.count(&self.env));
+            let called = self.env.server(server);
             let about = self.env.about_server("lease-given-up", server);
-            tell!(
-                info,
-                &about;
-                "gives up the lease with {called} after {}: {count}",
-                span(held)
-            );
+            // At the end of the process none is wanted.
+            let count = match self.env.endpoint.is_ending() {
+                true => String::new(),
+                false => format!(": {}", self.servers.count(&self.env)),
+            };
+            tell!(info, &about; "gives up the lease with {called} after {}{count}", span(held));
         }
     }
 
@@ -371,7 +372,13 @@ impl Driver<'_> {
         let next_try = |server: &PeerId| self.env.next_try(server);
         for (server, line) in self.servers.troubles.lines(now, next_try) {
             let about = self.env.about_server("server-fails", &server);
-            tell!(warn, &about; "{line}");
+            let machine = self.env.machine();
+            let is_offered = machine.role() == Role::Node && !machine.is_native(&server);
+            let then = match is_offered && self.env.next_try(&server).is_none() {
+                true => "; asks its natives for others",
+                false => "",
+            };
+            tell!(warn, &about; "{line}{then}");
         }
     }
 
@@ -463,6 +470,9 @@ mod tests {
             servers.deny(peer(n));
         }
         assert_eq!(servers.denied.len(), MOST_LOST);
+        for latest in [254, 255] {
+            assert_eq!(servers.dropped(&peer(latest)), Dropped::Denied);
+        }
     }
 
     #[test]

@@ -38,6 +38,8 @@ use crate::protocol::{
 pub(crate) struct DialEnd {
     /// The request of the peer.
     pub(crate) id: RequestId,
+    /// The peer.
+    pub(crate) peer: protocol::PeerId,
     /// The address that was dialled, without the peer id.
     pub(crate) addr: Multiaddr,
     /// If the peer was not reached.
@@ -128,16 +130,17 @@ impl Net {
         let limits = &self.swarm.behaviour().limits;
         Means {
             is_local: self.is_local(),
-            has_slot: limits.used() < limits.capacity(),
+            // They are no connections of the swarm, but each takes a descriptor as one does.
+            has_slot: limits.used() + self.back.dials.len() < limits.capacity(),
         }
     }
 
     /// Connects to the peer at this endpoint, for its request. Ends in a
     /// [`NetEvent::DialedBack`](super::NetEvent::DialedBack).
     pub(crate) fn dial_back(&mut self, peer: protocol::PeerId, at: Endpoint, id: RequestId) {
-        let (peer, own) = (libp2p::PeerId::from(peer), *self.swarm.local_peer_id());
+        let own = *self.swarm.local_peer_id();
         let addr = multiaddr(at).unwrap_or_else(Multiaddr::empty);
-        let dial = self.back.begin(peer, &addr);
+        let dial = self.back.begin(peer.into(), &addr);
         self.back.dials.push(Box::pin(async move {
             let miss = |may_be_here, text: String| Some(Miss { text, may_be_here });
             let why = match dial {
@@ -146,12 +149,23 @@ impl Net {
                     Some(Ok(_)) => None,
                     Some(Err(error)) => {
                         let (kind, text) = failure::cause_of(error, &own);
+                        let text = match kind {
+                            FailureKind::OwnIdentity => {
+                                "the server itself answers there".to_owned()
+                            }
+                            _ => text,
+                        };
                         miss(kind == FailureKind::Other, text)
                     }
                     None => miss(false, "no answer within 3 s".to_owned()),
                 },
             };
-            DialEnd { id, addr, why }
+            DialEnd {
+                id,
+                peer,
+                addr,
+                why,
+            }
         }));
     }
 }

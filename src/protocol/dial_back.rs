@@ -8,25 +8,31 @@
 //!
 //! Invariants of the [`Server`], whatever is asked: it dials only the IP address that the request
 //! comes from; at most [`MAX_DIALS`] at a time, 1 a second and 8 at once, one of a peer and
-//! [`OF_ONE_HOST`] of a host within [`PAUSE`]. A port below 1024 is never dialled, not even one of
-//! the requester's record, which the requester signs itself: behind one address there may be other
-//! hosts, and their mail and web servers are no business of the requester. A connection that comes
-//! from the server's own host is not dialled back either, unless the server serves that host alone:
-//! through a proxy a stranger would look at the host's closed ports.
+//! [`OF_ONE_HOST`] of a host (of IPv6: of its network of 64 bits) within [`PAUSE`]. A port below
+//! 1024 is never dialled, not even one of the requester's record, which the requester signs itself:
+//! behind one address there may be other hosts, and their mail and web servers are no business of
+//! the requester. A connection that comes from the server's own host is not dialled back either,
+//! unless the server serves that host alone: through a proxy a stranger would look at the host's
+//! closed ports. Behind a proxy or a gateway that hides the source of connections, each stranger
+//! seems to be that gateway: so a host that was not reached [`MISSES`] times within
+//! [`MISSES_WITHIN`] is not dialled for the rest of it, and only a requester that announces the
+//! address is told why it was not reached ([`told`]).
 //!
 //! Invariants of the [`Client`]: it asks one server at a time; an answer is valid until the
 //! addresses change, and one that says nothing never replaces one that says something; in a round
 //! it asks each server once.
 
 mod client;
+mod misses;
 
-use core::time::Duration;
+use core::{net::Ipv6Addr, time::Duration};
 
 use heapless::Vec;
 
 pub use client::{Answer, Client, Heard};
+use misses::Misses;
 
-use super::{Addr, Endpoint, Host, Instant, PeerId, Reason, TableStats, time::Bucket};
+use super::{Addr, Endpoint, Families, Host, Instant, PeerId, Reason, TableStats, time::Bucket};
 
 /// Dials under way at once.
 pub const MAX_DIALS: u8 = 4;
@@ -36,6 +42,11 @@ pub const DIAL_LIMIT: Duration = Duration::from_secs(3);
 pub const PAUSE: Duration = Duration::from_secs(10);
 /// Dials to one host within [`PAUSE`]: one host may take no more than half of all.
 pub const OF_ONE_HOST: usize = 4;
+/// After this number of dials that have not reached their peer, the host is not dialled for the rest
+/// of [`MISSES_WITHIN`]: what looks like the requester may be a gateway, whose ports are looked for.
+pub const MISSES: u8 = 4;
+/// Counted from the first of them.
+pub const MISSES_WITHIN: Duration = Duration::from_secs(10 * 60);
 /// Dials a second, and at once after a quiet time.
 const RATE: u32 = 1;
 const BURST: u32 = 8;
@@ -85,6 +96,8 @@ pub enum Refusal {
     OwnHost,
     /// The same peer, or its host, was dialled a moment ago.
     TooSoon,
+    /// The host was not reached [`MISSES`] times.
+    Missed,
     /// Too many dials at once.
     Busy,
     /// No connection is free.
@@ -101,6 +114,7 @@ impl Refusal {
             Self::Host => "it does not know the address of this process",
             Self::OwnHost => "it is on the same host, and dials only others",
             Self::TooSoon => "it has dialled this process or its host a moment ago",
+            Self::Missed => "it has not reached this host four times, and waits ten minutes",
             Self::Busy => "it dials too many others now",
             Self::NoSlot => "it has no connection to spare",
             Self::Never => "it dials no other process",
@@ -148,6 +162,7 @@ pub struct Server {
     refused: u64,
     /// The dials that began within [`PAUSE`].
     recent: Vec<(PeerId, Host, Instant), RECENT, u8>,
+    misses: Misses,
 }
 
 impl Server {
@@ -181,9 +196,14 @@ impl Server {
         }
         self.recent.retain(|(.., at)| now - *at < PAUSE);
         let of_peer = self.recent.iter().any(|(peer, ..)| *peer == asked.peer);
-        let of_host = self.recent.iter().filter(|(_, at, _)| *at == host).count();
+        let of_host = self.recent.iter();
+        let of_host = of_host.filter(|(_, at, _)| source(*at) == source(host));
+        let of_host = of_host.count();
         if of_peer || of_host >= OF_ONE_HOST {
             return Err(Refusal::TooSoon);
+        }
+        if self.misses.are_too_many(now, source(host)) {
+            return Err(Refusal::Missed);
         }
         if self.running >= MAX_DIALS || self.recent.is_full() {
             return Err(Refusal::Busy);
@@ -200,9 +220,12 @@ impl Server {
         Ok(Endpoint { host, port })
     }
 
-    /// A dial has ended.
-    pub fn ended(&mut self) {
+    /// A dial of this host has ended.
+    pub fn ended(&mut self, now: Instant, host: Host, is_reached: bool) {
         self.running = self.running.saturating_sub(1);
+        if !is_reached {
+            self.misses.add(now, source(host));
+        }
     }
 
     /// The dials under way, for `status`.
@@ -214,6 +237,42 @@ impl Server {
             refused: self.refused,
             evicted: 0,
         }
+    }
+}
+
+/// What a requester is told of a dial that has not reached it: `why`, if it announces the address
+/// that was dialled. To others it would tell closed ports of a gateway from open ones.
+pub fn told(why: &str, is_announced: bool) -> &str {
+    match is_announced {
+        true => why,
+        false => "it could not connect",
+    }
+}
+
+/// Whether a failure to reach the address `dialled` says something of a process that asked for
+/// `port` and announces these addresses: it has that port, and is of a family of one of them. If the
+/// operator gives addresses (`are_given`), it must be at the host of one: connections may leave at
+/// another address than they arrive at. A server may name no address at all.
+pub fn is_meant<'a>(
+    dialled: &Addr,
+    port: Option<u16>,
+    announced: impl IntoIterator<Item = &'a [u8]>,
+    are_given: bool,
+) -> bool {
+    let (at, family) = (Endpoint::of(dialled), Families::of(dialled));
+    let is_one = |addr: &[u8]| match are_given {
+        true => Endpoint::of(addr).host == at.host,
+        false => Families::of(addr).meets(family),
+    };
+    !dialled.is_empty() && port == Some(at.port) && announced.into_iter().any(is_one)
+}
+
+/// What has the limits of one host: with IPv6 a network of 64 bits, because one host may take any
+/// number of addresses in it.
+fn source(host: Host) -> Host {
+    match host {
+        Host::V6(ip) => Host::V6(Ipv6Addr::from_bits(ip.to_bits() >> 64 << 64)),
+        host => host,
     }
 }
 

@@ -40,6 +40,8 @@ pub struct StreamRecord {
     pub stream: StreamId,
     /// Whether that stream is open.
     pub connected: bool,
+    /// Whether its last beat renewed the lease.
+    pub renewed: bool,
     /// When the lease was first granted.
     pub since: Instant,
     /// Receipt of the last valid beat.
@@ -249,6 +251,7 @@ impl<const S: usize> LeaseTable<S> {
         {
             record.role = role;
             record.expiry = now + lease;
+            record.renewed = true;
             let source = record.source;
             return match (from.zip(source), away) {
                 (Some((from, to)), _) => Arrival::Moved { from, to },
@@ -263,6 +266,7 @@ impl<const S: usize> LeaseTable<S> {
             role,
             stream,
             connected: true,
+            renewed: true,
             since: now,
             last_seen: now,
             expiry: now + lease,
@@ -284,7 +288,9 @@ impl<const S: usize> LeaseTable<S> {
 
     /// Counts a beat that does not renew the lease, and returns its record.
     pub(crate) fn seen(&mut self, now: Instant, sender: &Sender<'_>) -> Option<&StreamRecord> {
-        self.touch(now, sender).map(|record| &*record)
+        let record = self.touch(now, sender)?;
+        record.renewed = false;
+        Some(record)
     }
 
     fn touch(&mut self, now: Instant, sender: &Sender<'_>) -> Option<&mut StreamRecord> {
@@ -388,7 +394,11 @@ impl<const S: usize> LeaseTable<S> {
         self.records.retain(|record| {
             let is_over = is_over(record);
             if is_over {
-                let end = record.end(now, EndCause::Lost);
+                let how = match record.renewed {
+                    true => EndCause::Lost,
+                    false => EndCause::Released,
+                };
+                let end = record.end(now, how);
                 self.closed.push(record.peer, record.stream, Some(end));
                 self.rivals.forget(&record.peer);
                 gone(record);

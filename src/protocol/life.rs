@@ -81,6 +81,8 @@ pub enum EndCause {
     HandedOver,
     /// No beat came in time.
     Lost,
+    /// It was released, and its lease ran out, whether it still beat or not.
+    Released,
     /// Peers without any lease need its place, and the holder has another lease.
     Yielded,
     /// The holder has another role now.

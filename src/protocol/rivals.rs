@@ -140,8 +140,10 @@ struct Rival {
     peer: PeerId,
     /// The host of the last newcomer.
     from: Host,
-    /// The replacements of the last minute.
+    /// The replacements of the last minute from another host.
     replaced: Vec<Instant, { REPLACEMENTS - 1 }>,
+    /// Those of the last minute from the same host, each moments after a beat ([`home`]).
+    at_home: Vec<Instant, { REPLACEMENTS - 1 }>,
     last: Instant,
     check: Option<Check>,
     verdict: Option<Contested>,
@@ -325,6 +327,7 @@ impl Rivals {
     pub(super) fn forget(&mut self, peer: &PeerId) {
         if let Some(rival) = self.find_mut(peer) {
             rival.replaced.clear();
+            rival.at_home.clear();
             if rival.verdict.take().is_some() {
                 self.tell(Transition::Ends(*peer));
             }

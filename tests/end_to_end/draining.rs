@@ -34,6 +34,7 @@ fn drained_indexer_hands_every_node_over_and_may_be_stopped() {
     }
     assert!(drained.stdout.ends_with("empty: it can be stopped now\n"));
     old.logs("drains: hands its nodes (3) over");
+    old.logs("is drained and empty: it can be stopped now");
     for node in &nodes {
         assert!(node.status().holds_lease_of(&new), "{}", node.log());
         assert!(!node.log().contains("without a lease"), "{}", node.log());

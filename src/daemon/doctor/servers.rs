@@ -46,7 +46,7 @@ pub(super) fn look_at_servers(report: &mut Report, status: &Status) {
     for server in &status.servers {
         let at = server.addr.as_deref().unwrap_or("no known address");
         let mut problems = status.problems.iter().filter(|problem| explains(problem));
-        let is_problem = problems.any(|problem| problem.what.contains(at));
+        let is_problem = problems.any(|problem| is_named(at, &problem.what));
         let what = format!("{} at {at}", server.role);
         match (server.state, &server.last_error) {
             (ServerState::Granted, _) => report.good("server", format!("{what} grants a lease")),
@@ -130,11 +130,33 @@ fn hint_for(why: &str, at: &str) -> String {
     }
 }
 
+/// Whether the text has this address, and not one that it begins or ends.
+fn is_named(at: &str, text: &str) -> bool {
+    let is_part = |letter: Option<char>| letter.is_some_and(char::is_alphanumeric);
+    text.match_indices(at).any(|(begin, _)| {
+        let (before, after) = text.split_at(begin);
+        let after = after.strip_prefix(at).unwrap_or_default();
+        !is_part(before.chars().last()) && !is_part(after.chars().next())
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use miniserde::json;
 
     use super::{super::tests::empty, *};
+
+    #[test]
+    fn address_is_not_explained_by_one_that_it_begins_or_ends() {
+        let what = "native …x at 192.0.2.1:4820 has another key";
+        for (at, is) in [
+            ("192.0.2.1:4820", true),
+            ("192.0.2.1:48", false),
+            ("2.0.2.1:4820", false),
+        ] {
+            assert_eq!(is_named(at, what), is, "{at}");
+        }
+    }
 
     #[test]
     fn each_cause_of_a_failure_has_what_to_type() {

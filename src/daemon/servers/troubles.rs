@@ -16,6 +16,10 @@ use crate::{
 
 /// Servers that are remembered: more than there are leases held or sought.
 const MOST: usize = 64;
+/// What is in the words for a server that may have another pre-shared key, and for one that has
+/// ended a handshake.
+const OTHER_KEY: &str = "is the key the same?";
+const HANDSHAKE_ENDED: &str = "ended during the handshake";
 /// After the first line about a failure, the time until the next about the same.
 const FIRST_PAUSE: Duration = Duration::from_secs(600);
 /// The longest time between two lines about the same failure.
@@ -155,6 +159,11 @@ impl Trouble {
 
     /// The same server has failed again.
     fn again(self, now: Instant, called: String, what: String, manner: Manner) -> Self {
+        // With another key it is chance which side ends the handshake first.
+        let what = match self.what.contains(OTHER_KEY) && what.contains(HANDSHAKE_ENDED) {
+            true => self.what.clone(),
+            false => what,
+        };
         let changed = self.changed || self.what != what;
         let due = match changed {
             true => self.told + SHORTEST_PAUSE,
@@ -241,6 +250,20 @@ mod tests {
         troubles.failed(at(seconds), peer(n), called, what.into(), manner);
         let lines = troubles.lines(at(seconds), |_| None);
         lines.into_iter().map(|(_, line)| line).collect()
+    }
+
+    #[test]
+    fn another_key_is_one_outage_whichever_side_ends_the_handshake() {
+        let mut troubles = Troubles::default();
+        let mut lines = Vec::new();
+        let whys = [
+            "cannot be reached: the connection ended during the handshake (reset)",
+            "cannot be reached: handshake refused: is the key the same? it ended",
+        ];
+        for (second, why) in (0..540).step_by(60).zip(whys.iter().cycle()) {
+            lines.extend(told(&mut troubles, second, 1, why));
+        }
+        assert_eq!(lines.len(), 2, "{lines:?}");
     }
 
     #[test]

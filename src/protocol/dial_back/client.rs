@@ -44,12 +44,24 @@ pub struct Answer {
     pub is_reached: bool,
     /// The server that says so.
     pub by: PeerId,
+    /// Another one that said the same before.
+    pub also_by: Option<PeerId>,
     /// When it said so.
     pub at: Instant,
     /// The address that it dialled.
     pub addr: Addr,
     /// Why it did not reach this process; for people.
     pub reason: Reason,
+}
+
+impl Answer {
+    /// Whether this process is certainly not reached: two servers say so, and one of them is a
+    /// native that the operator gave. What one server cannot reach may be its own fault, and anyone
+    /// may be an indexer of a native.
+    pub fn is_fault(&self, is_own_native: impl Fn(&PeerId) -> bool) -> bool {
+        let is_told = |also: PeerId| is_own_native(&self.by) || is_own_native(&also);
+        !self.is_reached && self.also_by.is_some_and(is_told)
+    }
 }
 
 /// Asks servers whether they reach this process.
@@ -188,11 +200,28 @@ impl Client {
         };
         // What stands in the way may be at this server: another one is asked next.
         self.begin = Some((by, usize::from(!is_reached)));
-        self.tried.clear();
-        self.is_hopeful = false;
+        let same = self
+            .answer
+            .as_ref()
+            .filter(|it| it.is_reached == is_reached);
+        let also_by = same.and_then(|it| {
+            [Some(it.by), it.also_by]
+                .into_iter()
+                .flatten()
+                .find(|it| *it != by)
+        });
+        let needs_another = !is_reached && !self.is_node && also_by.is_none();
+        if needs_another {
+            // It was asked because there is room.
+            let _ = self.tried.push(by);
+        } else {
+            self.tried.clear();
+            self.is_hopeful = false;
+        }
         let before = self.answer.replace(Answer {
             is_reached,
             by,
+            also_by,
             at: now,
             addr,
             reason,
@@ -200,6 +229,7 @@ impl Client {
         self.is_stale = false;
         self.silent = None;
         let pause = match is_reached || self.is_node {
+            _ if needs_another => Duration::ZERO,
             true => REGULARLY - self.rng.up_to(JITTER),
             false => RETRY,
         };
@@ -212,6 +242,8 @@ impl Client {
         let has_asked = !self.tried.is_empty();
         let pause = match (has_asked, self.is_hopeful, self.is_node) {
             (false, ..) => ALONE,
+            // No other server says the same.
+            (true, _, false) if self.answer().is_some_and(|it| !it.is_reached) => RETRY,
             // They may have dialled this process before it was started anew.
             (true, true, _) if self.is_first => PAUSE + self.spread(),
             (true, true, false) => RETRY,
@@ -220,6 +252,10 @@ impl Client {
             (true, false, _) => REGULARLY - self.rng.up_to(JITTER),
         };
         self.due = now + pause;
+        if self.tried.is_full() {
+            // There may be others, which have their turn in the next round.
+            self.begin = self.tried.last().map(|last| (*last, 1));
+        }
         self.tried.clear();
         self.is_hopeful = false;
         self.is_first &= !has_asked;

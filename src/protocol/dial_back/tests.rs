@@ -1,7 +1,8 @@
+mod asking;
+
 use core::net::{Ipv4Addr, Ipv6Addr};
 
 use super::*;
-use crate::protocol::Role;
 
 fn at(millis: u64) -> Instant {
     Instant::from_millis(millis)
@@ -33,10 +34,17 @@ const MEANS: Means = Means {
 /// Asks, and has the dial end at once.
 fn admit(server: &mut Server, now: u64, asked: &Asked) -> Result<Endpoint, Refusal> {
     let admitted = server.admit(at(now), asked, MEANS);
-    if admitted.is_ok() {
-        server.ended();
+    if let Ok(Endpoint { host, .. }) = admitted {
+        server.ended(at(now), host, true);
     }
     admitted
+}
+
+/// The same with a dial that does not reach the peer.
+fn miss(server: &mut Server, now: u64, asked: &Asked) -> Result<(), Refusal> {
+    let Endpoint { host, .. } = server.admit(at(now), asked, MEANS)?;
+    server.ended(at(now), host, false);
+    Ok(())
 }
 
 #[test]
@@ -74,6 +82,80 @@ fn one_host_has_four_dials_within_ten_seconds_and_others_have_theirs() {
 }
 
 #[test]
+fn a_network_of_64_bits_has_the_dials_of_one_host() {
+    let mut server = Server::default();
+    let asked = |n: u8, net: u128| Asked {
+        host: Some(Host::V6(Ipv6Addr::from_bits(net << 64 | u128::from(n)))),
+        ..asked(n, 1)
+    };
+    for n in 0..4 {
+        assert!(admit(&mut server, 0, &asked(n, 0x2001_0db8_0000_0001)).is_ok());
+    }
+    let fifth = admit(&mut server, 0, &asked(4, 0x2001_0db8_0000_0001));
+    assert_eq!(fifth, Err(Refusal::TooSoon));
+    assert!(admit(&mut server, 0, &asked(4, 0x2001_0db8_0000_0002)).is_ok());
+}
+
+#[test]
+fn a_host_that_was_not_reached_four_times_is_not_dialled_until_ten_minutes_after_the_first() {
+    let mut server = Server::default();
+    for n in 0..4 {
+        let now = 1_000 + 20_000 * u64::from(n);
+        assert_eq!(miss(&mut server, now, &asked(n, 1)), Ok(()), "{n}");
+    }
+    let fifth = |server: &mut Server, now| admit(server, now, &asked(9, 1));
+    for now in [100_000, 600_999] {
+        assert_eq!(fifth(&mut server, now), Err(Refusal::Missed), "{now}");
+        assert!(admit(&mut server, now, &asked(10, 2)).is_ok());
+    }
+    assert!(fifth(&mut server, 601_000).is_ok());
+}
+
+#[test]
+fn a_host_that_is_reached_in_between_has_no_more_misses() {
+    let mut server = Server::default();
+    for n in 0..8 {
+        let now = 20_000 * u64::from(n);
+        let done = match n % 2 {
+            0 => admit(&mut server, now, &asked(n, 1)).map(|_| ()),
+            _ => miss(&mut server, now, &asked(n, 1)),
+        };
+        assert_eq!(done, Ok(()), "{n}");
+    }
+    assert_eq!(
+        miss(&mut server, 200_000, &asked(9, 1)),
+        Err(Refusal::Missed)
+    );
+}
+
+#[test]
+fn misses_of_other_hosts_do_not_displace_those_of_one_that_has_too_many() {
+    let mut server = Server::default();
+    for n in 0..4 {
+        assert_eq!(miss(&mut server, 10_000, &asked(n, 1)), Ok(()));
+    }
+    for n in 0..60 {
+        let now = 20_000 + 1_000 * u64::from(n);
+        assert_eq!(
+            miss(&mut server, now, &asked(n + 10, n + 10)),
+            Ok(()),
+            "{n}"
+        );
+    }
+    assert_eq!(
+        miss(&mut server, 100_000, &asked(9, 1)),
+        Err(Refusal::Missed)
+    );
+}
+
+#[test]
+fn only_a_requester_that_announces_the_address_is_told_why() {
+    assert_eq!(told("connection refused", true), "connection refused");
+    let others = ["connection refused", "no answer within 3 s"].map(|why| told(why, false));
+    assert_eq!(others[0], others[1]);
+}
+
+#[test]
 fn four_dials_are_under_way_at_a_time() {
     let mut server = Server::default();
     for n in 0..4 {
@@ -83,7 +165,7 @@ fn four_dials_are_under_way_at_a_time() {
     let fifth = asked(4, 4);
     assert_eq!(server.admit(at(0), &fifth, MEANS), Err(Refusal::Busy));
     assert_eq!(server.stats().refused, 1);
-    server.ended();
+    server.ended(at(0), host(0), true);
     assert!(server.admit(at(0), &fifth, MEANS).is_ok());
 }
 
@@ -189,6 +271,7 @@ fn each_reason_fits_the_answer() {
         Refusal::Host,
         Refusal::OwnHost,
         Refusal::TooSoon,
+        Refusal::Missed,
         Refusal::Busy,
         Refusal::NoSlot,
         Refusal::Never,
@@ -199,240 +282,23 @@ fn each_reason_fits_the_answer() {
     }
 }
 
-/// A client of an indexer, which is due at 3 s.
-fn client() -> Client {
-    Client::new(at(0), Role::Indexer, 1)
-}
-
-fn hears(client: &mut Client, now: u64, heard: Heard) -> bool {
-    client.heard(at(now), heard, Reason::new(), Addr::new())
-}
-
-/// The milliseconds until it polls again.
-fn left(client: &Client, now: u64) -> u64 {
-    (client.timeout() - at(now)).as_millis() as u64
-}
-
 #[test]
-fn a_server_is_asked_three_seconds_after_the_last_change() {
-    let mut client = client();
-    assert_eq!(client.poll(at(2_999), &[peer(1)]), None);
-    client.changed(at(2_999));
-    assert_eq!(client.poll(at(5_998), &[peer(1)]), None);
-    assert_eq!(client.timeout(), at(5_999));
-    assert_eq!(client.poll(at(5_999), &[peer(1)]), Some(peer(1)));
-}
-
-#[test]
-fn nodes_that_start_together_ask_within_a_minute_and_not_together() {
-    let due = |seed| left(&Client::new(at(0), Role::Node, seed), 0);
-    let mut all: std::vec::Vec<u64> = (0..100).map(due).collect();
-    all.sort();
-    assert!(all[0] >= 3_000 && all[99] <= 63_000);
-    assert!(all[99] - all[0] > 50_000, "{all:?}");
-}
-
-#[test]
-fn one_server_is_asked_at_a_time_and_the_next_one_if_it_cannot_tell() {
-    let mut client = client();
-    let servers = [peer(1), peer(2)];
-    assert_eq!(client.poll(at(3_000), &servers), Some(peer(1)));
-    assert!(client.is_asking());
-    assert_eq!(client.poll(at(3_001), &servers), None);
-    assert!(!hears(&mut client, 3_002, Heard::Cannot));
-    assert_eq!(client.silent().unwrap().0, peer(1));
-    assert_eq!(client.poll(at(3_002), &servers), Some(peer(2)));
-    assert!(hears(&mut client, 3_003, Heard::Reached));
-    let answer = client.answer().unwrap();
-    assert_eq!((answer.by, answer.is_reached), (peer(2), true));
-    assert_eq!(client.silent(), None);
-}
-
-#[test]
-fn a_server_that_never_answers_is_given_up_after_twelve_seconds() {
-    let mut client = client();
-    let servers = [peer(1), peer(2)];
-    client.poll(at(3_000), &servers);
-    assert_eq!(client.poll(at(14_999), &servers), None);
-    assert_eq!(client.poll(at(15_000), &servers), Some(peer(2)));
-}
-
-#[test]
-fn no_is_asked_about_again_after_five_minutes_at_the_next_server() {
-    let mut client = client();
-    let servers = [peer(1), peer(2)];
-    client.poll(at(3_000), &servers);
-    assert!(hears(&mut client, 4_000, Heard::Not));
-    assert_eq!(client.poll(at(303_999), &servers), None);
-    assert_eq!(client.poll(at(304_000), &servers), Some(peer(2)));
-    assert!(!hears(&mut client, 304_001, Heard::Not), "it is no news");
-    client.poll(at(604_001), &servers);
-    assert!(hears(&mut client, 604_002, Heard::Reached));
-    assert_eq!(client.answer().unwrap().by, peer(1));
-}
-
-#[test]
-fn yes_is_asked_about_again_within_the_hour_at_the_same_server() {
-    let mut client = client();
-    let servers = [peer(1), peer(2)];
-    client.poll(at(3_000), &servers);
-    hears(&mut client, 3_000, Heard::Cannot);
-    client.poll(at(3_000), &servers);
-    hears(&mut client, 4_000, Heard::Reached);
-    let wait = left(&client, 4_000);
-    assert!((54 * 60_000..=60 * 60_000).contains(&wait), "{wait}");
-    let due = 4_000 + wait;
-    assert_eq!(client.poll(at(due - 1), &servers), None);
-    assert_eq!(client.poll(at(due), &servers), Some(peer(2)));
-}
-
-#[test]
-fn a_node_asks_hourly_whatever_the_answer() {
-    let mut client = Client::new(at(0), Role::Node, 1);
-    client.poll(at(100_000), &[peer(1)]);
-    assert!(hears(&mut client, 100_000, Heard::Not));
-    let wait = left(&client, 100_000);
-    assert!((54 * 60_000..=60 * 60_000).contains(&wait), "{wait}");
-}
-
-#[test]
-fn servers_that_cannot_tell_are_asked_again_in_ten_seconds_and_then_in_five_minutes() {
-    let mut client = client();
-    let mut now = 3_000;
-    for wait in [10_000, 300_000, 300_000] {
-        assert_eq!(client.poll(at(now - 1), &[peer(1)]), None);
-        assert_eq!(client.poll(at(now), &[peer(1)]), Some(peer(1)));
-        hears(&mut client, now, Heard::Cannot);
-        assert_eq!(client.poll(at(now), &[peer(1)]), None);
-        assert_eq!(client.answer(), None, "it is unknown, and never no");
-        assert_eq!(left(&client, now), wait);
-        now += wait;
-    }
-}
-
-#[test]
-fn servers_of_an_earlier_version_are_asked_again_within_the_hour() {
-    let mut client = client();
-    client.poll(at(3_000), &[peer(1)]);
-    hears(&mut client, 3_000, Heard::Unsupported);
-    assert_eq!(client.poll(at(3_000), &[peer(1)]), None);
-    let wait = left(&client, 3_000);
-    assert!((54 * 60_000..=60 * 60_000).contains(&wait), "{wait}");
-    assert_eq!(client.answer(), None, "it is unknown, and never no");
-    assert_eq!(client.poll(at(3_000 + wait), &[peer(1)]), Some(peer(1)));
-}
-
-#[test]
-fn change_within_ten_seconds_of_a_question_waits_until_servers_dial_again() {
-    let mut client = client();
-    client.poll(at(3_000), &[peer(1)]);
-    hears(&mut client, 3_000, Heard::Reached);
-    for (now, due) in [
-        (4_000, 13_000),
-        (9_999, 13_000),
-        (10_000, 13_000),
-        (10_001, 13_001),
+fn no_counts_only_about_the_port_asked_for_and_an_address_that_may_be_meant() {
+    let addr = |last: u8, port: u8| Addr::from_slice(&[4, 203, 0, 113, last, 6, 16, port]).unwrap();
+    let mine = addr(1, 1);
+    let is_meant =
+        |dialled: &Addr, are_given| is_meant(dialled, Some(4097), [mine.as_slice()], are_given);
+    for (dialled, found, given) in [
+        (addr(1, 1), true, true),
+        (addr(2, 1), true, false),
+        (addr(1, 2), false, false),
+        (Addr::new(), false, false),
     ] {
-        let mut client = client.clone();
-        client.changed(at(now));
-        assert_eq!(client.poll(at(due - 1), &[peer(1)]), None);
-        assert_eq!(client.poll(at(due), &[peer(1)]), Some(peer(1)), "{now}");
+        assert_eq!(is_meant(&dialled, false), found, "{dialled:?}");
+        assert_eq!(is_meant(&dialled, true), given, "{dialled:?}");
     }
-}
-
-#[test]
-fn busy_servers_are_asked_again_by_nodes_at_different_times() {
-    let wait = |seed| {
-        let mut client = Client::new(at(0), Role::Node, seed);
-        client.poll(at(100_000), &[peer(1)]);
-        hears(&mut client, 100_000, Heard::Cannot);
-        client.poll(at(100_000), &[peer(1)]);
-        let first = left(&client, 100_000);
-        client.poll(at(200_000), &[peer(1)]);
-        hears(&mut client, 200_000, Heard::Cannot);
-        client.poll(at(200_000), &[peer(1)]);
-        (first, left(&client, 200_000))
-    };
-    let all = (0..100).map(wait);
-    let (mut first, mut later): (std::vec::Vec<u64>, std::vec::Vec<u64>) = all.unzip();
-    first.sort();
-    later.sort();
-    assert!(first[0] >= 10_000 && first[99] <= 70_000);
-    assert!(first[99] - first[0] > 50_000, "{first:?}");
-    assert!(later[0] >= 5 * 60_000 && later[99] <= 65 * 60_000);
-    assert!(later[99] - later[0] > 50 * 60_000, "{later:?}");
-}
-
-#[test]
-fn without_a_server_it_looks_again_after_ten_seconds() {
-    let mut client = client();
-    assert_eq!(client.poll(at(3_000), &[]), None);
-    assert_eq!(left(&client, 3_000), 10_000);
-    assert_eq!(client.poll(at(13_000), &[peer(1)]), Some(peer(1)));
-}
-
-#[test]
-fn what_says_nothing_does_not_replace_an_answer() {
-    let mut client = client();
-    client.poll(at(3_000), &[peer(1)]);
-    hears(&mut client, 3_000, Heard::Reached);
-    assert!(client.want(at(13_000)));
-    client.poll(at(13_000), &[peer(1)]);
-    hears(&mut client, 13_000, Heard::Cannot);
-    assert_eq!(client.answer().unwrap().at, at(3_000));
-    assert_eq!(client.silent(), None);
-}
-
-#[test]
-fn answer_about_other_addresses_does_not_count() {
-    let mut client = client();
-    client.poll(at(3_000), &[peer(1)]);
-    hears(&mut client, 3_000, Heard::Not);
-    client.changed(at(10_000));
-    assert_eq!(client.answer(), None);
-    client.poll(at(13_000), &[peer(1)]);
-    client.changed(at(13_001));
-    assert!(!hears(&mut client, 13_002, Heard::Not), "it came too late");
-    assert_eq!(client.answer(), None);
-}
-
-#[test]
-fn a_known_fault_stays_known_while_the_addresses_change_until_servers_were_asked() {
-    let mut client = client();
-    client.poll(at(3_000), &[peer(1)]);
-    hears(&mut client, 3_000, Heard::Not);
-    client.changed(at(10_000));
-    assert!(!client.last_answer().unwrap().is_reached);
-    client.poll(at(13_000), &[peer(1)]);
-    let mut same = client.clone();
-    assert!(!hears(&mut same, 13_001, Heard::Not), "it is no news");
-    assert!(same.answer().is_some());
-    hears(&mut client, 13_001, Heard::Cannot);
-    assert!(client.last_answer().is_some());
-    assert_eq!(client.poll(at(13_001), &[peer(1)]), None);
-    assert_eq!(client.last_answer(), None);
-}
-
-#[test]
-fn the_operator_is_answered_at_once_but_not_twice_within_ten_seconds() {
-    let mut client = client();
-    assert!(client.want(at(1)), "it has not asked yet");
-    assert_eq!(client.poll(at(1), &[peer(1)]), Some(peer(1)));
-    assert!(client.want(at(2)), "its answer is waited for");
-    hears(&mut client, 3, Heard::Not);
-    assert!(!client.want(at(10_000)));
-    assert!(client.want(at(10_001)));
-    assert_eq!(client.poll(at(10_001), &[peer(1)]), Some(peer(1)));
-}
-
-#[test]
-fn at_most_eight_servers_are_asked_in_a_round() {
-    let mut client = client();
-    let servers: std::vec::Vec<PeerId> = (0..20).map(peer).collect();
-    let mut asked = 0;
-    while client.poll(at(3_000), &servers).is_some() {
-        hears(&mut client, 3_000, Heard::Cannot);
-        asked += 1;
-    }
-    assert_eq!(asked, 8);
+    let v6 = [
+        41, 0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 6, 16, 1,
+    ];
+    assert!(!is_meant(&Addr::from_slice(&v6).unwrap(), false));
 }

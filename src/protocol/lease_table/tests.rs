@@ -357,6 +357,27 @@ fn who_was_heard_while_catching_up_moves_on_by_no_more_than_its_silence() {
     assert_eq!(table.find(&peer(2)).unwrap().expiry, at(3_690_000));
 }
 
+#[test]
+fn a_lease_that_beats_do_not_renew_any_more_is_not_told_as_silent() {
+    let mut table = table_with(&[1, 2], at(1_000));
+    let beat = Beat::new(Role::Indexer, LEASE);
+    let peers = [peer(1), peer(2)];
+    for (at_ms, renews) in [(40_000, true), (60_000, false), (90_000, false)] {
+        for (n, peer) in (1..).zip(&peers) {
+            let sender = table.admit(peer, StreamId(n), &beat).unwrap();
+            match renews || n == 2 {
+                true => drop(table.renew(at(at_ms), &sender, Role::Indexer, LEASE)),
+                false => drop(table.seen(at(at_ms), &sender)),
+            }
+        }
+    }
+    let how = |table: &mut LeaseTable<4>| ends(table).first().map(|(peer, end)| (*peer, end.how));
+    table.collect(at(130_001), |_| ());
+    assert_eq!(how(&mut table), Some((peer(1), EndCause::Released)));
+    table.collect(at(180_001), |_| ());
+    assert_eq!(how(&mut table), Some((peer(2), EndCause::Lost)));
+}
+
 /// What is said of the leases that have ended.
 fn ends(table: &mut LeaseTable<4>) -> std::vec::Vec<(PeerId, LeaseEnd)> {
     let closed = std::iter::from_fn(|| table.pop_closed());
@@ -453,4 +474,27 @@ fn device_that_was_told_at_one_address_may_go_to_another_and_back() {
         let told = usize::from(stream == 4);
         assert_eq!(table.rivals.contested().count(), told, "{stream}");
     }
+}
+
+#[test]
+fn streams_replaced_at_one_address_do_not_count_as_replaced_from_another() {
+    let mut table = LeaseTable::<4>::new();
+    for (stream, host) in [(1, 7), (2, 7), (3, 7), (4, 8), (5, 7)] {
+        assert_eq!(beat_from(&mut table, stream * 1_000, stream, host), None);
+        let held = table.find(&peer(1)).unwrap().stream;
+        assert_eq!(held, StreamId(stream), "it is not held back");
+    }
+}
+
+#[test]
+fn contest_ends_without_the_other_device_although_the_one_that_was_kept_opens_new_streams() {
+    let mut table = decided();
+    let mut held = 3;
+    for minute in 1..10 {
+        let (now, stream) = (minute * 60_000, 4 + minute);
+        assert_eq!(beat_on(&mut table, now - 1, held), None);
+        assert_eq!(beat_from(&mut table, now, stream, 1), None);
+        held = stream;
+    }
+    assert_eq!(lines(&mut table, 600_450), ["two", "one again"]);
 }

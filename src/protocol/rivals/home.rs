@@ -29,9 +29,11 @@ impl Contested {
 impl Rivals {
     /// The peer comes from another host, so that what was seen at one address is over.
     pub(super) fn leaves_home(&mut self, peer: &PeerId) {
-        if let Some(rival) = self.find_mut(peer)
-            && rival.verdict.take_if(|it| it.is_at_home()).is_some()
-        {
+        let Some(rival) = self.find_mut(peer) else {
+            return;
+        };
+        rival.at_home.clear();
+        if rival.verdict.take_if(|it| it.is_at_home()).is_some() {
             self.tell(Transition::Ends(*peer));
         }
     }
@@ -46,13 +48,17 @@ impl Rivals {
     ) -> Option<Displaced> {
         let evicted = self.make_room(peer);
         let rival = self.rival(now, peer, host)?;
+        if rival.verdict.as_ref().is_some_and(|it| !it.is_at_home()) {
+            // What the device that is kept does at its own host is no sign of the other one.
+            return evicted;
+        }
         (rival.last, rival.from) = (now, host);
-        rival.replaced.retain(|at| now - *at <= WINDOW);
+        rival.at_home.retain(|at| now - *at <= WINDOW);
         match &mut rival.verdict {
             Some(verdict) => verdict.at = now,
-            None if rival.check.is_some() || rival.replaced.push(now).is_ok() => {}
+            None if rival.check.is_some() || rival.at_home.push(now).is_ok() => {}
             None => {
-                rival.replaced.clear();
+                rival.at_home.clear();
                 let contested = Contested {
                     peer: *peer,
                     kept: host,

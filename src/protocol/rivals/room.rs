@@ -21,6 +21,7 @@ impl Rivals {
                 peer: *peer,
                 from,
                 replaced: Vec::new(),
+                at_home: Vec::new(),
                 last: now,
                 check: None,
                 verdict: None,
