@@ -172,7 +172,7 @@ fn wrong_lines_become_one_sentence_with_advice() {
         ("native --name x", "unknown argument \"--name\""),
         ("id 5 6", "unknown argument \"6\"; `oc-discovery id --help`"),
         ("node --loud=5s", "unknown argument \"--loud\""),
-        ("indexers --json yes", "unknown argument \"yes\""),
+        ("indexers --json a b", "unknown argument \"b\""),
         (
             "status --json=yes",
             "--json takes no value: leave \"=yes\" out",

@@ -24,16 +24,14 @@ use super::driver::Plan;
 use crate::config::MIN_CONNECTIONS;
 #[cfg(feature = "program")]
 use crate::protocol::capacities::MAX_CONNECTIONS;
-use crate::protocol::dial_back::MAX_DIALS;
 
 /// Descriptors that a daemon opens, in addition to those that it was started with and one for each
 /// listen address: the set of sockets (5), signals (5), the lock, the control socket, the kernel's
 /// reports of addresses, the service manager, the start lines.
 const OWN: usize = 16;
 /// Reserved for the client of the control socket that waits for a place, for saving the state, for
-/// name lookups, and for connections that are being made; and for those that are made to peers that
-/// asked for it.
-const RESERVE: usize = 4 + MAX_DIALS as usize;
+/// name lookups, and for connections that are being made.
+const RESERVE: usize = 4;
 /// The least number of clients of the control socket, of simultaneous handshakes, and of
 /// connections, with which a role can work.
 const LEAST_CLIENTS: usize = 4;

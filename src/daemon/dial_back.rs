@@ -38,8 +38,8 @@ const DOCTOR_LIMIT: Duration = Duration::from_secs(6);
 #[cfg(feature = "program")]
 const MAX_DOCTORS: usize = 4;
 
-/// The end of what a server answers that knows no such request.
-const UNKNOWN: &str = " is unknown";
+/// In what a server answers that knows no such request.
+const UNKNOWN: &str = "unknown";
 
 /// Both sides of it.
 pub(super) struct DialBack {
@@ -247,7 +247,7 @@ impl Driver<'_> {
                 };
                 self.hear(now, heard, &answer.reason, answer.addr.clone());
             }
-            Ok(Response::Error(why)) if !why.ends_with(UNKNOWN) => {
+            Ok(Response::Error(why)) if !why.contains(UNKNOWN) => {
                 self.hear(
                     now,
                     Heard::Cannot,
