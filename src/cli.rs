@@ -123,7 +123,9 @@ fn needless_value(args: &[String]) -> Option<String> {
     let options = words.iter().take_while(|word| **word != "--");
     let mut pairs = options.filter_map(|word| word.split_once('='));
     pairs.find_map(|(option, value)| {
-        let is_switch = option.starts_with("--")
+        // A line with arguments shows `[--]`, too.
+        let is_switch = option.len() > 2
+            && option.starts_with("--")
             && help_of(&words)
                 .lines()
                 .next()
