@@ -65,11 +65,11 @@ fn reset(args: &Reset) -> Result<(), Failure> {
     }
     for dir in &args.dirs {
         let path = Path::new(dir);
-        if !path.exists() {
+        if !is_there(path)? {
             print(format_args!("there is no directory {dir}"))?;
             continue;
         }
-        if !path.join(storage::IDENTITY).exists() {
+        if !is_there(&path.join(storage::IDENTITY))? {
             print(format_args!(
                 "{dir} has no identity: the next start makes one"
             ))?;
@@ -83,6 +83,17 @@ fn reset(args: &Reset) -> Result<(), Failure> {
         ))?;
     }
     Ok(())
+}
+
+/// Whether there is such a file. One that cannot be looked at is an error, because it may be a key.
+fn is_there(path: &Path) -> Result<bool, Failure> {
+    path.try_exists().map_err(|error| {
+        let path = path.display();
+        Failure::new(
+            1,
+            format!("cannot look at {path}: {error}; do this as its owner, or as root"),
+        )
+    })
 }
 
 fn failed(error: storage::StorageError) -> Failure {
