@@ -250,7 +250,7 @@ pub(crate) struct Status {
     #[argh(switch)]
     pub(crate) all: bool,
 
-    /// print one line for Nagios or cron, and exit with 0 (ok), 1 (warning), 2 (critical, or no
+    /// print one line for Nagios or cron; exit code 0 (ok), 1 (warning), 2 (critical, or no
     /// daemon answers) or 3 (unknown)
     #[argh(switch)]
     pub(crate) check: bool,

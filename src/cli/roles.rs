@@ -200,7 +200,7 @@ daemon! {
     /// Run a node: it can be found and finds others.
     "node", Node, listens by default on
     " one port of all addresses, IPv4 and IPv6: that of the last run, else any)" {
-        /// name to be found by, 1 to 63 of a-z 0-9 - . (default: the host's name)
+        /// name to be found by, 1 to 63 of . - a-z 0-9 (default: the host's name)
         #[argh(option, arg_name = "name")]
         name: Option<String>,
 

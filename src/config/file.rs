@@ -270,6 +270,12 @@ impl Reader<'_> {
             };
             *place = self.one(key, kind, value);
         }
+        if let Some((number, at)) =
+            port.take_if(|(number, _)| !matches!(number.parse(), Ok(1..=u16::MAX)))
+        {
+            let why = format!("port = {number}: give a number from 1 to 65535");
+            self.fault(at.at..at.at, &why);
+        }
         // What has a wrong type was said already.
         for needed in ["name", "port"] {
             if !table.keys().any(|key| key.get_ref() == needed) {

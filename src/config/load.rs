@@ -271,7 +271,10 @@ fn located(error: &Error, given: &[Given]) -> String {
     let place: &Place = value.map_or(&given.key, |(_, place)| place);
     let problem: Vec<String> = error.problem().split(' ').map(key_of).collect();
     let key = key_of(error.option());
-    let value = error.value().map(|value| format!(" = {value:?}"));
+    let value = error.value().map(|value| match given.setting.kind {
+        Kind::Number(..) => format!(" = {value}"),
+        _ => format!(" = {value:?}"),
+    });
     format!(
         "{place}: {key}{}: {}",
         value.unwrap_or_default(),

@@ -84,7 +84,7 @@ fn follow(
 
 fn stuck(now: &Drained) -> Failure {
     let why = match now.places {
-        0 => "no other indexer has a free lease for them: start one, or raise its limit",
+        0 => "no other indexer has a free lease for them: start one",
         _ => "they do not move to the others: see its log, and whether they reach those",
     };
     note("the drain goes on; end it with `oc-discovery drain --undo`");

@@ -42,8 +42,8 @@ _oc_discovery() {
     case " $line " in
         " config check "*) _oc_discovery_offer -W '--role --help'; _oc_discovery_offer -f ;;
         " config show "*) _oc_discovery_offer -W '--data-dir --json --help' ;;
-        " identity export "*) _oc_discovery_offer -W '--help'; _oc_discovery_offer -d ;;
-        " identity import "*) _oc_discovery_offer -W '--help'; _oc_discovery_offer -d ;;
+        " identity export "*) _oc_discovery_offer -W '--help'; _oc_discovery_offer -f ;;
+        " identity import "*) _oc_discovery_offer -W '--help'; _oc_discovery_offer -f ;;
         " identity reset "*) _oc_discovery_offer -W '--help'; _oc_discovery_offer -d ;;
         " native "*) _oc_discovery_offer -W '--config --data-dir --listen --announce --announce-only --native --psk --no-mdns --trust-lan --log --verbose --log-format --lease --beat-interval --offload-interval --refresh-interval --gc-interval --connect-interval --dns --dns-zone --http --http-token --dns-sd --help' ;;
         " indexer "*) _oc_discovery_offer -W '--config --data-dir --listen --announce --announce-only --native --psk --no-mdns --trust-lan --log --verbose --log-format --lease --beat-interval --offload-interval --refresh-interval --gc-interval --connect-interval --dns --dns-zone --http --http-token --dns-sd --help' ;;

@@ -45,7 +45,7 @@ fn values(of: &str, value: &str) -> Values {
         ("--log-format", _) => Values::Words("text json"),
         ("--format", _) => Values::Words("text json openmetrics"),
         ("--state", _) => Values::Words("alive left lost"),
-        (_, "role" | "role-and-options") => Values::Words("native indexer node"),
+        (_, "role" | "dir-or-role-and-options") => Values::Words("native indexer node"),
         _ => Values::Any,
     }
 }
@@ -114,6 +114,13 @@ fn listed(home: &Home, words: &[&str], about: &str) -> Listed {
 }
 
 impl Listed {
+    /// What bash and fish offer for all that it takes without an option: files, if one is a file.
+    fn offers(&self) -> Option<Values> {
+        let takes = self.takes.iter().find(|takes| *takes == "file");
+        let takes = takes.or(self.takes.first());
+        takes.map(|takes| values("", takes))
+    }
+
     /// This command and all below it.
     fn all(&self) -> Vec<&Listed> {
         let below = self.commands.iter().flat_map(Listed::all);
@@ -172,8 +179,7 @@ fn bash(program: &Listed) -> String {
             false => format!("\" {} \"*", command.words.join(" ")),
         };
         let words = [command.names(), command.flags()].concat().join(" ");
-        let takes = command.takes.first().map(|takes| values("", takes));
-        let takes = takes.as_ref().map(offered).unwrap_or_default();
+        let takes = command.offers().as_ref().map(offered).unwrap_or_default();
         writeln!(
             text,
             "        {pattern}) _oc_discovery_offer -W '{words}';{takes} ;;"
@@ -305,8 +311,8 @@ fn fish(program: &Listed) -> String {
             }
             writeln!(text, " -d '{}'", plain(&option.about)).unwrap();
         }
-        if let (Some(takes), true) = (command.takes.first(), command.commands.is_empty()) {
-            let more = match values("", takes) {
+        if let (Some(offers), true) = (command.offers(), command.commands.is_empty()) {
+            let more = match offers {
                 Values::Dirs => "-a '(__fish_complete_directories)'".to_owned(),
                 Values::Files => "-F".to_owned(),
                 Values::Words(words) => format!("-a '{words}'"),
@@ -394,6 +400,10 @@ fn bash_completes_commands_options_and_values() {
         (
             "oc-discovery status targets/completion",
             "targets/completions",
+        ),
+        (
+            "oc-discovery identity import . targets/pack",
+            "targets/package",
         ),
         ("oc-discovery nodes --lease", ""),
     ] {

@@ -43,7 +43,7 @@ const WRONG: &[(&str, &[&str])] = &[
     ),
     (
         "min-indexers = 9",
-        &["FILE:1:16: min-indexers = \"9\": give a number from 1 to 8"],
+        &["FILE:1:16: min-indexers = 9: give a number from 1 to 8"],
     ),
     (
         "min-indexers = \"2\"",
@@ -101,7 +101,7 @@ const WRONG: &[(&str, &[&str])] = &[
     ),
     (
         "[[service]]\nname = \"http\"\nport = 0\ncheck = \"tcp\"",
-        &["FILE:2:8: service = \"http=0\": give a port from 1 to 65535"],
+        &["FILE:3:8: port = 0: give a number from 1 to 65535"],
     ),
     (
         "[[service]]\nname = \"http\"\nport = 80\ncheck = \"exec:true\"",

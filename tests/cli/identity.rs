@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::CommandExt as _;
 
 use super::home::{Ended, Home};
 
@@ -106,4 +107,37 @@ fn key_that_others_can_read_or_that_is_none_is_refused() {
     let none = home.run(&["identity", "import", &dir, &file]);
     assert_eq!(none.code, Some(1));
     assert_eq!(id(&home, &dir).code, Some(1));
+}
+
+#[test]
+fn reset_of_what_it_may_not_look_into_fails_and_removes_nothing() {
+    let home = Home::new();
+    let (dir, peer) = made(&home, "one");
+    // A program in a directory that others can enter, and run without the rights of root.
+    let as_other = |args: &[&str]| {
+        fs::set_permissions(&home.0, fs::Permissions::from_mode(0o755)).unwrap();
+        let mut command = home.command(args);
+        if rustix::process::geteuid().is_root() {
+            command.uid(65534).gid(65534);
+        } else {
+            fs::set_permissions(&dir, fs::Permissions::from_mode(0)).unwrap();
+        }
+        let ended = Ended::wait(command.spawn().unwrap());
+        fs::set_permissions(&dir, fs::Permissions::from_mode(0o700)).unwrap();
+        ended
+    };
+    as_other(&["identity", "reset", &dir]).failed(1, &["cannot look at", "identity", "as root"]);
+    let below = format!("{dir}/below");
+    as_other(&["identity", "reset", &below]).failed(1, &["cannot look at", "as root"]);
+    assert_eq!(id(&home, &dir).stdout.trim(), peer);
+}
+
+#[test]
+fn imported_identity_has_its_mark_until_it_is_reset() {
+    let home = Home::new();
+    let (dir, _) = made(&home, "one");
+    let mark = format!("{dir}/imported");
+    assert_eq!(fs::read(&mark).unwrap(), b"");
+    home.run(&["identity", "reset", &dir]).done();
+    assert!(!fs::exists(&mark).unwrap());
 }

@@ -195,12 +195,14 @@ fn until_none_is_left(home: &Home) {
 }
 
 #[test]
-fn killed_demo_leaves_no_process() {
+fn killed_demo_leaves_no_process_and_no_file() {
     let home = Home::new();
     let (mut child, _stdout) = demo(&home);
     kill_process(Pid::from_child(&child), Signal::KILL).unwrap();
     child.wait().unwrap();
+    // The one that removes the files is the last.
     until_none_is_left(&home);
+    assert_eq!(fs::read_dir(home.path("tmp")).unwrap().count(), 0);
 }
 
 #[test]

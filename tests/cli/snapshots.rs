@@ -12,7 +12,7 @@ use super::terminal;
 use crate::validator::refused;
 
 /// An answer of the daemon, the command that shows it, and the name of the snapshot.
-const SHOWN: [(&str, &[&str], &str); 19] = [
+const SHOWN: [(&str, &[&str], &str); 21] = [
     ("native-ok", &["status"], "status-native-ok"),
     ("native-degraded", &["status"], "status-native-degraded"),
     ("native-critical", &["status"], "status-native-critical"),
@@ -32,6 +32,8 @@ const SHOWN: [(&str, &[&str], &str); 19] = [
     ("indexers", &["indexers"], "indexers"),
     ("config", &["config", "show"], "config-show"),
     ("reload", &["reload"], "reload"),
+    ("drained", &["drain"], "drain"),
+    ("drained", &["drain", "--undo"], "drain-undo"),
 ];
 
 fn answer(name: &str) -> String {
@@ -76,6 +78,64 @@ fn every_answer_is_shown_as_in_its_snapshot() {
             command.env("TERM", "xterm").env("NO_COLOR", "1");
             let shown = masked(&terminal::shown(command, columns));
             assert!(!shown.contains('\x1b'), "{shown:?}");
+            changed.extend(differs(&format!("{name}.{columns}.txt"), &shown));
+        }
+    }
+    assert!(changed.is_empty(), "{}", changed.join("\n"));
+}
+
+/// Commands that ask no daemon, in a home of their own, in which a file of settings has faults.
+const LOCAL: [(&[&str], &str); 8] = [
+    (&["capacity"], "capacity"),
+    (&["config", "check", "node.toml"], "config-check"),
+    (&["config", "check", "wrong.toml"], "config-check-wrong"),
+    (
+        &["identity", "import", "node", "one.key"],
+        "identity-import",
+    ),
+    (
+        &["identity", "import", "node", "other.key"],
+        "identity-import-other",
+    ),
+    (
+        &["identity", "export", "node", "saved.key"],
+        "identity-export",
+    ),
+    (&["identity", "reset", "node", "none"], "identity-reset"),
+    (&["support", "saved.key"], "support-there"),
+];
+
+#[test]
+fn what_asks_no_daemon_is_shown_as_in_its_snapshot() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let mut changed = Vec::new();
+    for columns in [80, 120] {
+        let home = Home::new();
+        let write = |name: &str, content: &[u8]| {
+            fs::write(home.path(name), content).unwrap();
+            let closed = fs::Permissions::from_mode(0o600);
+            fs::set_permissions(home.path(name), closed).unwrap();
+        };
+        write("one.key", include_bytes!("identity.key"));
+        write("other.key", include_bytes!("other.key"));
+        write(
+            "node.toml",
+            b"name = \"pump-3\"\ntag = { site = \"roof\" }\n",
+        );
+        write(
+            "wrong.toml",
+            b"nam = \"pump-3\"\nmin-indexers = 9\nlog = 3\n",
+        );
+        for (args, name) in LOCAL {
+            let mut command = home.command(args);
+            command.current_dir(&home.0);
+            command.env("TERM", "xterm").env("NO_COLOR", "1");
+            let shown = masked(&terminal::shown_with_errors(command, columns));
+            // The sizes of the tables are not what this test is about.
+            let shown = match name {
+                "capacity" => shown.replace(|c: char| c.is_ascii_digit(), "#"),
+                _ => shown.replace(&home.path(""), "HOME/"),
+            };
             changed.extend(differs(&format!("{name}.{columns}.txt"), &shown));
         }
     }

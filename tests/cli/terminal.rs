@@ -29,10 +29,22 @@ pub(crate) fn pair(columns: u16) -> (File, OwnedFd) {
     unsafe { (File::from_raw_fd(reader), OwnedFd::from_raw_fd(terminal)) }
 }
 
-/// What the command writes on a terminal of so many columns.
+/// What the command writes on a terminal of so many columns, without its errors.
 pub(crate) fn shown(mut command: Command, columns: u16) -> String {
-    let (mut reader, terminal) = pair(columns);
+    let (reader, terminal) = pair(columns);
     command.stdout(terminal).stderr(Stdio::null());
+    read(command, reader)
+}
+
+/// As [`shown`], with its errors.
+pub(crate) fn shown_with_errors(mut command: Command, columns: u16) -> String {
+    let (reader, terminal) = pair(columns);
+    let errors = terminal.try_clone().unwrap();
+    command.stdout(terminal).stderr(errors);
+    read(command, reader)
+}
+
+fn read(mut command: Command, mut reader: File) -> String {
     let mut child = command.spawn().unwrap();
     // The command has the only copy of its side, so that its end ends the reading.
     drop(command);

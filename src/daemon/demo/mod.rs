@@ -3,7 +3,7 @@
 //!
 //! It runs a list of steps. A step begins with an action, and then polls the status of the
 //! processes until it sees the expected state or its deadline has passed. However the demo ends, it
-//! leaves no process and no file behind. After SIGKILL of the demo it leaves its files.
+//! leaves no process and no file behind, also after SIGKILL.
 
 use std::fmt;
 use std::io;

@@ -2,7 +2,8 @@
 //!
 //! Each process has a process group of its own, so that Ctrl-C reaches only the demo, which then
 //! ends all processes. If the demo itself is killed, the kernel ends them, as each has asked it to
-//! ([`end_with_demo`]). stdout and stderr of a process go to files in the directory.
+//! ([`end_with_demo`]), and a shell removes the directory, in which the processes have their keys.
+//! stdout and stderr of a process go to files in the directory.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -22,6 +23,12 @@ use crate::config::EnvVars;
 
 /// Set for the processes of the demo: the process id of the demo.
 const DEMO: &str = "OC_DISCOVERY_DEMO";
+
+/// The process that removes the directory of a demo that was killed.
+const CLEANER: &str = "cleaner";
+/// The pipe, of which the demo alone has the other end, ends with the demo, a moment before the
+/// kernel has ended the other processes.
+const CLEANING: &str = "read -r _; sleep 1; rm -rf -- \"$0\"";
 
 /// Bytes of the end of a log that are read and shown at most.
 const TAIL_BYTES: u64 = 4096;
@@ -62,9 +69,15 @@ impl Stage {
         let name = getrandom::u64().map_err(io::Error::other)?;
         let dir = base.join(format!("oc-discovery-demo-{name:016x}"));
         DirBuilder::new().mode(0o700).create(&dir)?;
+        let mut processes = BTreeMap::new();
+        // Where there is no shell, as in a container of this program alone, the directory would
+        // stay.
+        if let Ok(cleaner) = clean_later(&dir) {
+            processes.insert(CLEANER, cleaner);
+        }
         Ok(Stage {
             dir,
-            processes: Arc::default(),
+            processes: Arc::new(Mutex::new(processes)),
         })
     }
 
@@ -186,6 +199,18 @@ impl Drop for Stage {
         // Code that needs the error calls `clear` itself.
         let _ = self.clear();
     }
+}
+
+/// Starts the process that removes the directory when this one is gone.
+fn clean_later(dir: &Path) -> io::Result<Child> {
+    Command::new("/bin/sh")
+        .args(["-c", CLEANING])
+        .arg(dir)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .process_group(0)
+        .spawn()
 }
 
 fn clear(processes: &mut BTreeMap<&'static str, Child>, dir: &Path) -> io::Result<()> {

@@ -7,6 +7,7 @@
 //! | `state` | record sequence, highest time, known peers: [`State`] | on change, once a minute at
 //!most |
 //! | `state.old` | the `state` before the last write, used if `state` cannot be read | with it |
+//! | `imported` | empty: the Debian package keeps the identity on a device that is new | by import |
 //! | `state.corrupt` | a `state` that could not be read, for the operator | when it was found |
 //!
 //! A file is replaced as a whole (written beside it, synced, renamed, the directory synced), so
@@ -38,6 +39,9 @@ pub(crate) use self::identity::{IDENTITY, ImportFrom, MAX_BYTES as IDENTITY_MAX_
 pub(crate) use self::state::{State, StateFile};
 
 const LOCK: &str = "lock";
+/// An identity that was given on purpose. `targets/deb/firstboot` looks at it, and removes it.
+#[cfg(feature = "program")]
+const IMPORTED: &str = "imported";
 
 /// A data directory that this process alone may write to, for as long as the value lives.
 #[derive(Debug)]
@@ -49,18 +53,15 @@ pub(crate) struct DataDir {
 }
 
 impl DataDir {
-    /// Creates the directory if needed (mode 0700, parents too) and locks it. Never waits.
+    /// Creates the directory if needed (mode 0700, parents too) and locks it. Never waits. The
+    /// parents that root makes are open, because those of a system's services have to enter them.
     ///
     /// # Errors
     /// [`StorageError::Locked`] if another process has it, [`StorageError::Io`] if it cannot be
     /// made or locked.
     pub(crate) fn open(path: &Path) -> Result<Self, StorageError> {
         let in_dir = |doing| StorageError::io(doing, path);
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(path)
-            .map_err(in_dir("create the data directory"))?;
+        make(path).map_err(in_dir("create the data directory"))?;
         let lock_path = path.join(LOCK);
         let (mut lock, refusal) = open_lock(path).map_err(StorageError::io("open", &lock_path))?;
         if !lock
@@ -118,6 +119,8 @@ impl DataDir {
     #[cfg(feature = "program")]
     pub(crate) fn import(&self, from: &ImportFrom<'_>) -> Result<PeerId, StorageError> {
         let peer = identity::import(&self.path, from)?;
+        file::replace(&self.path, IMPORTED, b"")
+            .map_err(StorageError::io("write into", &self.path))?;
         if rustix::process::geteuid().is_root() {
             self.give_to_owner()
                 .map_err(StorageError::io("give to its owner", &self.path))?;
@@ -129,7 +132,7 @@ impl DataDir {
     fn give_to_owner(&self) -> io::Result<()> {
         use std::os::unix::fs::{MetadataExt as _, lchown};
         let owner = std::fs::metadata(&self.path)?;
-        for path in [identity::IDENTITY, LOCK].map(|name| self.path.join(name)) {
+        for path in [identity::IDENTITY, LOCK, IMPORTED].map(|name| self.path.join(name)) {
             let is_other = |it: std::fs::Metadata| it.uid() != owner.uid();
             if path.symlink_metadata().is_ok_and(is_other) {
                 lchown(path, Some(owner.uid()), Some(owner.gid()))?;
@@ -145,7 +148,7 @@ impl DataDir {
     #[cfg(feature = "program")]
     pub(crate) fn reset(self) -> Result<(), StorageError> {
         let files = [identity::IDENTITY].into_iter().chain(state::FILES);
-        for name in files.chain([LOCK]) {
+        for name in files.chain([IMPORTED, LOCK]) {
             let path = self.path.join(name);
             file::remove_if_there(&path).map_err(StorageError::io("remove", &path))?;
         }
@@ -324,6 +327,20 @@ fn is_link(error: &io::Error) -> bool {
     error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error())
 }
 
+/// Makes the directory, if it is not there.
+fn make(path: &Path) -> io::Result<()> {
+    let closed = |path| DirBuilder::new().recursive(true).mode(0o700).create(path);
+    if let Some(parent) = path.parent()
+        && !parent.exists()
+    {
+        match rustix::process::geteuid().is_root() {
+            true => std::fs::create_dir_all(parent)?,
+            false => closed(parent)?,
+        }
+    }
+    closed(path)
+}
+
 /// Opens what is locked: the lock file, read-only if it cannot be written, or the directory itself
 /// if there is no lock file and none can be made. Also returns why there is no writable lock file.
 fn open_lock(dir: &Path) -> io::Result<(File, Option<io::Error>)> {
@@ -376,157 +393,4 @@ fn write_pid(lock: &mut File) -> io::Result<()> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::os::unix::fs::PermissionsExt as _;
-
-    use super::*;
-    use crate::daemon::testdir::TestDir;
-
-    #[test]
-    fn new_directory_is_for_its_owner_alone() {
-        let scratch = TestDir::new();
-        let path = scratch.path().join("a/b");
-        DataDir::open(&path).unwrap();
-        for dir in [&path, &scratch.path().join("a")] {
-            let mode = std::fs::metadata(dir).unwrap().permissions().mode();
-            assert_eq!(mode & 0o777, 0o700);
-        }
-    }
-
-    #[test]
-    fn second_opener_is_told_who_has_it() {
-        let scratch = TestDir::new();
-        let first = DataDir::open(scratch.path()).unwrap();
-        // A lock belongs to an open file, so the same process is refused like any other.
-        let error = DataDir::open(scratch.path()).unwrap_err();
-        let own = std::process::id();
-        assert!(matches!(error, StorageError::Locked { pid: Some(pid), .. } if pid == own));
-        let expected = format!(
-            "another oc-discovery runs on {} (pid {own}): stop it, or give another --data-dir",
-            scratch.path().display()
-        );
-        assert_eq!(error.to_string(), expected);
-        drop(first);
-        DataDir::open(scratch.path()).unwrap();
-    }
-
-    #[test]
-    fn longer_pid_of_an_earlier_process_leaves_nothing_behind() {
-        let scratch = TestDir::new();
-        std::fs::write(scratch.path().join(LOCK), "999999999999\n").unwrap();
-        DataDir::open(scratch.path()).unwrap();
-        let text = std::fs::read_to_string(scratch.path().join(LOCK)).unwrap();
-        assert_eq!(text, format!("{}\n", std::process::id()));
-    }
-
-    #[test]
-    fn symbolic_link_in_the_place_of_the_lock_is_refused_and_what_it_leads_to_is_left_alone() {
-        let scratch = TestDir::new();
-        let theirs = scratch.path().join("theirs");
-        std::fs::write(&theirs, "precious").unwrap();
-        let dir = scratch.path().join("dir");
-        std::fs::create_dir(&dir).unwrap();
-        std::os::unix::fs::symlink(&theirs, dir.join(LOCK)).unwrap();
-        let error = DataDir::open(&dir).unwrap_err().to_string();
-        let said = format!("open {}: it is a symbolic link", dir.join(LOCK).display());
-        assert!(error.contains(&said), "{error}");
-        assert_eq!(std::fs::read(&theirs).unwrap(), b"precious");
-    }
-
-    #[test]
-    fn files_that_are_replaced_are_read_through_links_and_never_written_through_them() {
-        let (scratch, elsewhere) = (TestDir::new(), TestDir::new());
-        let kept = DataDir::open(elsewhere.path()).unwrap().identity().unwrap();
-        for (name, content) in [("identity", None), ("state.new", Some("theirs"))] {
-            let theirs = elsewhere.path().join(name);
-            if let Some(content) = content {
-                std::fs::write(&theirs, content).unwrap();
-            }
-            std::os::unix::fs::symlink(&theirs, scratch.path().join(name)).unwrap();
-        }
-        let dir = DataDir::open(scratch.path()).unwrap();
-        assert_eq!(dir.identity().unwrap().public(), kept.public());
-        dir.state().set_port(Default::default(), 1);
-        let theirs = elsewhere.path().join("state.new");
-        assert_eq!(std::fs::read(theirs).unwrap(), b"theirs");
-        assert!(scratch.path().join("state").is_file());
-    }
-
-    #[test]
-    fn lock_that_leads_nowhere_makes_no_file_there() {
-        let scratch = TestDir::new();
-        let nowhere = scratch.path().join("nowhere");
-        std::os::unix::fs::symlink(&nowhere, scratch.path().join(LOCK)).unwrap();
-        DataDir::open(scratch.path()).unwrap_err();
-        assert!(!nowhere.exists());
-    }
-
-    #[test]
-    fn data_directory_may_be_a_link_itself() {
-        let scratch = TestDir::new();
-        let (real, link) = (scratch.path().join("real"), scratch.path().join("link"));
-        std::fs::create_dir(&real).unwrap();
-        std::os::unix::fs::symlink(&real, &link).unwrap();
-        DataDir::open(&link).unwrap().identity().unwrap();
-        assert!(real.join("identity").exists());
-    }
-
-    #[test]
-    fn directory_that_takes_nothing_is_told_from_a_file_in_the_way_and_a_lack_of_descriptors() {
-        use rustix::io::Errno;
-        let takes = |errno: Errno| takes_nothing(&errno.into());
-        for errno in [
-            Errno::ROFS,
-            Errno::NOSPC,
-            Errno::DQUOT,
-            Errno::ACCESS,
-            Errno::PERM,
-            Errno::IO,
-        ] {
-            assert!(takes(errno), "{errno}");
-        }
-        for errno in [
-            Errno::LOOP,
-            Errno::ISDIR,
-            Errno::NOTDIR,
-            Errno::NOENT,
-            Errno::MFILE,
-        ] {
-            assert!(!takes(errno), "{errno}");
-        }
-    }
-
-    #[test]
-    fn pipe_in_the_place_of_the_lock_is_refused() {
-        let scratch = TestDir::new();
-        let path = scratch.path().join(LOCK);
-        let made = std::process::Command::new("mkfifo").arg(&path).status();
-        assert!(made.unwrap().success());
-        let error = DataDir::open(scratch.path()).unwrap_err().to_string();
-        assert!(error.contains("no regular file"), "{error}");
-    }
-
-    #[test]
-    fn file_in_the_place_of_the_directory_is_a_clear_error() {
-        let scratch = TestDir::new();
-        let path = scratch.path().join("file");
-        std::fs::write(&path, "").unwrap();
-        let error = DataDir::open(&path).unwrap_err().to_string();
-        let start = format!("cannot create the data directory {}: ", path.display());
-        assert!(error.starts_with(&start), "{error}");
-    }
-
-    #[cfg(feature = "program")]
-    #[test]
-    fn peer_id_is_read_while_the_daemon_runs() {
-        let scratch = TestDir::new();
-        assert!(matches!(
-            peer_id_in(scratch.path()),
-            Err(StorageError::NoIdentity { .. })
-        ));
-        let dir = DataDir::open(scratch.path()).unwrap();
-        let keypair = dir.identity().unwrap();
-        let id = peer_id_in(scratch.path()).unwrap();
-        assert_eq!(id, keypair.public().to_peer_id());
-    }
-}
+mod tests;
