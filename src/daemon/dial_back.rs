@@ -283,7 +283,7 @@ impl Driver<'_> {
             ReachableState::No if self.env.machine().role() != Role::Node => {}
             state if is_news => {
                 let called = self.dial_back.client.answer();
-                let called = called.map(|answer| self.env.server(&answer.by));
+                let called = called.map(|answer| self.dialler(&answer.by));
                 let called = called.unwrap_or_default();
                 let at = reached.addr.unwrap_or_default();
                 let why = reached
@@ -329,6 +329,15 @@ impl Driver<'_> {
         }
     }
 
+    /// The server that has dialled, for people: a native, or an indexer that holds a lease here.
+    fn dialler(&self, server: &PeerId) -> String {
+        let role = match self.env.machine().is_native(server) {
+            true => Role::Native,
+            false => Role::Indexer,
+        };
+        self.env.listening(role, server)
+    }
+
     /// What is wrong with it. A node is found and used without being reached itself.
     pub(super) fn unreachable(&self) -> Option<Mistake> {
         let role = self.env.machine().role();
@@ -338,10 +347,10 @@ impl Driver<'_> {
             return None;
         }
         let at = place(answer).unwrap_or_default();
-        let (by, why) = (self.env.server(&answer.by), answer.reason.escape_debug());
+        let (by, why) = (self.dialler(&answer.by), answer.reason.escape_debug());
         let also = answer
             .also_by
-            .map(|by| format!(", and before {},", self.env.server(&by)));
+            .map(|by| format!(", and before {},", self.dialler(&by)));
         let also = also.unwrap_or_default();
         let port = Endpoint::of(&answer.addr).port;
         Some(Mistake {

@@ -95,6 +95,7 @@ impl Driver<'_> {
         if self.is_emptied && self.seen().count == 0 {
             self.is_emptied = false;
             log::info!("is drained and empty: it can be stopped now");
+            self.look_for_mistakes(self.env.now());
         }
     }
 

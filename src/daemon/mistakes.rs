@@ -85,6 +85,7 @@ impl Driver<'_> {
             leases,
             self.env.natives().into_iter().next().is_some(),
             &self.given.by_name,
+            self.link.found(now).first().map(String::as_str),
         ));
         let addrs = self.env.net.record_addrs();
         all.extend(no_address(
@@ -191,7 +192,7 @@ fn drained(nodes: usize) -> Mistake {
         about: String::new(),
         what: match nodes {
             0 => "this indexer is drained and empty, and takes no nodes".into(),
-            left => format!("this indexer is being drained and takes no nodes: {left} are left"),
+            left => format!("this indexer is being drained and takes no nodes; still here: {left}"),
         },
         hint: "stop it when it is empty, or let it take nodes again with `oc-discovery drain \
                --undo`"
@@ -344,23 +345,34 @@ fn no_address(role: Role, has_some: bool, only_here: bool) -> Option<Mistake> {
 }
 
 /// Without a native there is no way into the network.
-fn no_native(role: Role, leases: usize, knows_one: bool, by_name: &[String]) -> Option<Mistake> {
+fn no_native(
+    role: Role,
+    leases: usize,
+    knows_one: bool,
+    by_name: &[String],
+    on_link: Option<&str>,
+) -> Option<Mistake> {
     if role == Role::Native || knows_one {
         return None;
     }
-    let (code, what, hint) = match by_name {
-        [] => (
+    let (code, what, hint) = match (by_name, on_link) {
+        ([], None) => (
             "no-native-known",
             "no native is known, and none has been found on the network".into(),
-            "give one with --native /ip4/ADDRESS/tcp/4820/p2p/ID; `oc-discovery status` on the native shows it",
+            "give one with --native /ip4/ADDRESS/tcp/4820/p2p/ID; `oc-discovery status` on the native shows it".into(),
         ),
-        names => (
+        ([], Some(found)) => (
+            "no-native-known",
+            "no native is known, and one that was found on the network is not trusted".into(),
+            format!("to use it, start with --native {found}"),
+        ),
+        (names, _) => (
             "native-unresolved",
             format!(
                 "no native is known yet: {} is not resolved",
                 names.join(", ")
             ),
-            "the log says why; `dig +short TXT _dnsaddr.NAME` for /dnsaddr/NAME, and /etc/resolv.conf",
+            "the log says why; `dig +short TXT _dnsaddr.NAME` for /dnsaddr/NAME, and /etc/resolv.conf".into(),
         ),
     };
     Some(Mistake {
@@ -371,7 +383,7 @@ fn no_native(role: Role, leases: usize, knows_one: bool, by_name: &[String]) -> 
         },
         about: String::new(),
         what,
-        hint: hint.into(),
+        hint,
     })
 }
 
@@ -447,7 +459,7 @@ mod tests {
     #[test]
     fn only_a_native_needs_no_native() {
         let severity = |role, leases, knows_one| {
-            no_native(role, leases, knows_one, &[]).map(|mistake| mistake.severity)
+            no_native(role, leases, knows_one, &[], None).map(|mistake| mistake.severity)
         };
         assert_eq!(severity(Role::Native, 0, false), None);
         assert_eq!(severity(Role::Node, 0, true), None);
@@ -458,13 +470,22 @@ mod tests {
     #[test]
     fn native_that_is_given_by_a_name_is_not_resolved_yet() {
         let names = ["/dnsaddr/example.com".to_owned()];
-        let found = no_native(Role::Node, 0, false, &names).unwrap();
+        let found = no_native(Role::Node, 0, false, &names, None).unwrap();
         assert_eq!(found.code, "native-unresolved");
         assert!(found.what.contains("/dnsaddr/example.com"), "{found:?}");
         assert_eq!(
-            no_native(Role::Node, 0, false, &[]).unwrap().code,
+            no_native(Role::Node, 0, false, &[], None).unwrap().code,
             "no-native-known"
         );
+    }
+
+    #[test]
+    fn native_that_was_found_and_is_not_trusted_is_named_with_what_to_type() {
+        let at = "/ip4/192.0.2.1/tcp/4820/p2p/ID";
+        let found = no_native(Role::Node, 0, false, &[], Some(at)).unwrap();
+        assert_eq!(found.code, "no-native-known");
+        assert!(found.what.contains("is not trusted"), "{found:?}");
+        assert!(found.hint.ends_with(&format!("--native {at}")), "{found:?}");
     }
 
     #[test]

@@ -32,6 +32,7 @@ pub use service::{CheckState, Protocol, Service, ServiceCheck};
 #[cfg(feature = "program")]
 pub(crate) use text::Plain;
 pub(crate) use text::Span;
+pub(crate) use text::is_obeyed;
 #[cfg(feature = "program")]
 pub(super) use text::table;
 #[cfg(feature = "program")]

@@ -121,6 +121,10 @@ fn hint_for(why: &str, at: &str) -> String {
         "write the address that `oc-discovery status` on the native shows".to_owned()
     } else if says(&["clock"]) {
         "`timedatectl` on both: one of the clocks is wrong".to_owned()
+    } else if says(&["accepts the connection"]) {
+        format!(
+            "what listens at {at} hangs, or is another program: `systemctl status` there, and restart it"
+        )
     } else if says(&["timed out", "does not answer"]) {
         format!(
             "the host is off, or a firewall drops it: `ping {host}`, and open TCP to {at} there"
@@ -175,6 +179,10 @@ mod tests {
                 "ping 192.0.2.7",
             ),
             ("does not answer", "ping 192.0.2.7"),
+            (
+                "cannot be reached at 192.0.2.7:4820: accepts the connection, but does not answer",
+                "hangs, or is another program",
+            ),
             (
                 "cannot be reached at /dns4/a: the name a does not exist",
                 "getent ahosts",

@@ -9,7 +9,10 @@ use std::os::unix::ffi::OsStrExt as _;
 use log::{Level, Record};
 
 use super::{is_ours, journal::fields};
-use crate::{config::LogFormat, daemon::outlet::LINE_MAX};
+use crate::{
+    config::LogFormat,
+    daemon::{outlet::LINE_MAX, status::is_obeyed},
+};
 
 /// The form of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -175,13 +178,13 @@ fn date(days: u64) -> (u64, u64, u64) {
     (year, month, day)
 }
 
-/// Passes text on with its control characters escaped.
+/// Passes text on with the characters escaped that a terminal would obey.
 pub(super) struct Escaped<'a>(pub(super) &'a mut String);
 
 impl fmt::Write for Escaped<'_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         for c in text.chars() {
-            if c.is_control() {
+            if is_obeyed(c) {
                 self.0.extend(c.escape_default());
             } else {
                 self.0.push(c);
@@ -268,6 +271,9 @@ mod tests {
             "full: é\n<3>x\u{1b}[2J",
         );
         assert_eq!(line, "<4>full: é\\n<3>x\\u{1b}[2J\n");
+        // Nor turn the direction of what follows.
+        let line = logged(JOURNAL, "oc_discovery", Level::Warn, "a\u{202e}b\u{2028}c");
+        assert_eq!(line, "<4>a\\u{202e}b\\u{2028}c\n");
     }
 
     #[test]

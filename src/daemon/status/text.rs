@@ -141,7 +141,7 @@ pub(crate) struct Plain<'a>(pub(crate) &'a str);
 impl fmt::Display for Plain<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for c in self.0.chars() {
-            if c.is_control() {
+            if is_obeyed(c) {
                 write!(f, "{}", c.escape_default())?;
             } else {
                 f.write_char(c)?;
@@ -149,6 +149,17 @@ impl fmt::Display for Plain<'_> {
         }
         Ok(())
     }
+}
+
+/// Whether a terminal or an editor obeys this character instead of showing it: a control character,
+/// the end of a line or paragraph, or one that turns the direction of what follows (Unicode Standard
+/// Annex 9), so that a row of a table could be made to look like another.
+pub(crate) fn is_obeyed(c: char) -> bool {
+    let turns = matches!(
+        c,
+        '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2066}'..='\u{2069}'
+    );
+    c.is_control() || turns || matches!(c, '\u{2028}'..='\u{202e}')
 }
 
 /// The end of a peer id, for people: the first characters are the same for all.
