@@ -85,6 +85,7 @@ pub(super) struct Driver<'m> {
     /// Whether it has given up its leases and ends now.
     pub(super) is_over: bool,
     /// Whether it is being drained, and it was not logged yet that it is empty.
+    #[cfg(feature = "program")]
     pub(super) is_emptied: bool,
     /// What it does on the link to find natives or to be found.
     pub(super) link: OnLink,
@@ -172,6 +173,7 @@ impl<'m> Driver<'m> {
             watches: Watches::default(),
             held_beats: Vec::new(),
             is_over: false,
+            #[cfg(feature = "program")]
             is_emptied: false,
             link: OnLink::new(config, own, now, seed),
             checks,

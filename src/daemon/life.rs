@@ -210,6 +210,7 @@ impl Driver<'_> {
         };
         let about = self.env.about(code, end.role.name(), peer, source);
         each!(info, &about; "{}", ending(&called, end, was_taken_in));
+        #[cfg(feature = "program")]
         self.tell_if_empty();
     }
 }

@@ -32,11 +32,10 @@ pub use service::{CheckState, Protocol, Service, ServiceCheck};
 #[cfg(feature = "program")]
 pub(crate) use text::Plain;
 pub(crate) use text::Span;
-pub(crate) use text::is_obeyed;
 #[cfg(feature = "program")]
 pub(super) use text::table;
 #[cfg(feature = "program")]
-pub(crate) use text::{host_and_port, short_id};
+pub(crate) use text::{host_and_port, is_obeyed, short_id};
 #[cfg(feature = "program")]
 pub(super) use verdict::explains;
 pub(super) use verdict::{Facts, FailingServer, Indexers};
