@@ -25,7 +25,8 @@ pub(crate) enum ConfigCommand {
 #[argh(subcommand, name = "check", help_triggers("-h", "--help", "help"))]
 pub(crate) struct ConfigCheck {
     /// role that the file is for: native, indexer or node (default: by the name of the file or of
-    /// its directory, as node.toml and node.d/site.toml; else all, and those are told that it suits)
+    /// its directory, as node.toml and node.d/site.toml; else all, and those are told that it
+    /// suits)
     #[argh(option, arg_name = "role")]
     pub(crate) role: Option<String>,
 
@@ -47,8 +48,8 @@ pub(crate) struct ConfigShow {
     #[argh(switch)]
     pub(crate) json: bool,
 
-    /// the same as --data-dir; or a role and its options: the settings that a daemon would have that
-    /// is started with them
+    /// the same as --data-dir; or a role and its options: the settings that a daemon would have
+    /// that is started with them
     #[argh(positional, greedy, arg_name = "dir-or-role-and-options")]
     pub(crate) line: Vec<String>,
 }

@@ -153,7 +153,8 @@ struct Reader<'t> {
     given: Vec<Given>,
     /// Each with its place in bytes.
     faults: Vec<(Range<usize>, String)>,
-    /// Further ones, which are counted only: each place that is said costs a look at the whole text.
+    /// Further ones, which are counted only: each place that is said costs a look at the whole
+    /// text.
     more: usize,
 }
 

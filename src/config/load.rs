@@ -305,7 +305,8 @@ impl Loaded {
         &self.files
     }
 
-    /// A sentence about the setting with this name, with the place of its value if that is in a file.
+    /// A sentence about the setting with this name, with the place of its value if that is in a
+    /// file.
     pub(crate) fn located(&self, name: &str, sentence: &str) -> String {
         let mut given = self.given.iter();
         match given.find(|given| given.setting.name == name) {

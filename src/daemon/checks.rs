@@ -178,8 +178,8 @@ impl Checks {
     }
 }
 
-/// The failures in a row. Before its first run a check counts as failing, so that its service is not
-/// offered.
+/// The failures in a row. Before its first run a check counts as failing, so that its service is
+/// not offered.
 fn failures(check: &health::Checked) -> u64 {
     check.since.map_or(0, |_| check.failures.into())
 }

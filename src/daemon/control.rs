@@ -3,13 +3,14 @@
 //! It is a file in the data directory. If that is not possible (a read-only file system), it has an
 //! abstract name.
 //!
-//! A client writes one line (`status`, `doctor`, `indexers`, `config`, `reload`, `find X` or `drain`), gets one line of JSON, and the
-//! connection is closed. `nodes FILTER`, with a JSON object, is answered in parts: a line for each
-//! until the last. An error is `{"error":"…"}`. The socket has mode 0600, and the system reports
-//! the user at the other end: only the owner of the process and root are answered. A service may
-//! have a directory for its group (`config::group_socket_dir`): then the socket is there, with mode
-//! 0660, and the data directory has a link to it. The system lets in the group alone, and the
-//! process sees no user that is not in its own namespace, so that the mode decides.
+//! A client writes one line (`status`, `doctor`, `indexers`, `config`, `reload`, `find X` or
+//! `drain`), gets one line of JSON, and the connection is closed. `nodes FILTER`, with a JSON
+//! object, is answered in parts: a line for each until the last. An error is `{"error":"…"}`. The
+//! socket has mode 0600, and the system reports the user at the other end: only the owner of the
+//! process and root are answered. A service may have a directory for its group
+//! (`config::group_socket_dir`): then the socket is there, with mode 0660, and the data directory
+//! has a link to it. The system lets in the group alone, and the process sees no user that is not
+//! in its own namespace, so that the mode decides.
 //!
 //! Bounds: there are at most `MAX_CLIENTS` places, fewer with few file descriptors. A client that
 //! waits for the daemon keeps its place until the answer: the loop answers at once, the core
@@ -127,9 +128,9 @@ impl Control {
         }
     }
 
-    /// Listens on the socket in `dir`, or in the directory for the group, on this thread's executor,
-    /// and serves `places` clients at once. This process holds the lock of `dir`, so a socket that
-    /// exists there belongs to a process that has ended.
+    /// Listens on the socket in `dir`, or in the directory for the group, on this thread's
+    /// executor, and serves `places` clients at once. This process holds the lock of `dir`, so a
+    /// socket that exists there belongs to a process that has ended.
     ///
     /// # Errors
     /// If there is something other than a socket in its place, or the system refuses.

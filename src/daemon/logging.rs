@@ -2,8 +2,8 @@
 //!
 //! Under systemd a line goes to the journal with its fields (`journal`), or, if that takes none, to
 //! stderr after its syslog priority (`<6>`, see sd-daemon(3)), and the journal adds the time;
-//! anywhere else it begins with the UTC time. With `--log-format json` it is an object. Text that comes from a peer cannot forge a line or drive the terminal: control
-//! characters are escaped.
+//! anywhere else it begins with the UTC time. With `--log-format json` it is an object. Text that
+//! comes from a peer cannot forge a line or drive the terminal: control characters are escaped.
 //!
 //! Invariants: writing never waits for a reader (`Outlet`), and lost lines are counted and
 //! reported; whatever peers do, each place in our sources logs at most `OURS_MAX` lines a minute,
@@ -87,8 +87,8 @@ pub(super) async fn attend() {
     }
 }
 
-/// Lines that were lost because stderr had no room, and lines that were suppressed, since the start;
-/// `None`: this is another program's log.
+/// Lines that were lost because stderr had no room, and lines that were suppressed, since the
+/// start; `None`: this is another program's log.
 pub(super) fn left_out() -> Option<(u64, u64)> {
     let shared = LOGGER.get()?.lock();
     Some((shared.out.lost_ever, shared.suppressed))

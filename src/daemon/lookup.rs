@@ -123,8 +123,8 @@ impl Lookups {
         env.net.request(server, addrs, id, request);
     }
 
-    /// Takes the answer to a request, or its failure (`None`). Returns the core's name of it, if the
-    /// core has asked.
+    /// Takes the answer to a request, or its failure (`None`). Returns the core's name of it, if
+    /// the core has asked.
     pub(super) fn answered(
         &mut self,
         id: OwnRequestId,

@@ -14,8 +14,8 @@
 //!
 //! Invariants: at most [`MOST`] problems, and [`OF_ONE_CODE`] of one code, so that no peer can
 //! displace a problem of another kind, or fill the log with them; what finds no room is counted. A
-//! notice gives way to what is worse at once, and to another notice after [`TURN`], so that strangers
-//! hide neither.
+//! notice gives way to what is worse at once, and to another notice after [`TURN`], so that
+//! strangers hide neither.
 
 use std::time::Duration;
 

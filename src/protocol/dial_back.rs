@@ -42,8 +42,9 @@ pub const DIAL_LIMIT: Duration = Duration::from_secs(3);
 pub const PAUSE: Duration = Duration::from_secs(10);
 /// Dials to one host within [`PAUSE`]: one host may take no more than half of all.
 pub const OF_ONE_HOST: usize = 4;
-/// After this number of dials that have not reached their peer, the host is not dialled for the rest
-/// of [`MISSES_WITHIN`]: what looks like the requester may be a gateway, whose ports are looked for.
+/// After this number of dials that have not reached their peer, the host is not dialled for the
+/// rest of [`MISSES_WITHIN`]: what looks like the requester may be a gateway, whose ports are
+/// looked for.
 pub const MISSES: u8 = 4;
 /// Counted from the first of them.
 pub const MISSES_WITHIN: Duration = Duration::from_secs(10 * 60);
@@ -250,9 +251,9 @@ pub fn told(why: &str, is_announced: bool) -> &str {
 }
 
 /// Whether a failure to reach the address `dialled` says something of a process that asked for
-/// `port` and announces these addresses: it has that port, and is of a family of one of them. If the
-/// operator gives addresses (`are_given`), it must be at the host of one: connections may leave at
-/// another address than they arrive at. A server may name no address at all.
+/// `port` and announces these addresses: it has that port, and is of a family of one of them. If
+/// the operator gives addresses (`are_given`), it must be at the host of one: connections may leave
+/// at another address than they arrive at. A server may name no address at all.
 pub fn is_meant<'a>(
     dialled: &Addr,
     port: Option<u16>,

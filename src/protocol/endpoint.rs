@@ -1,5 +1,6 @@
 //! One process of the protocol, as its host drives it: the machine of its role, its lookups and
-//! watches, and around them what decides when the record is signed, what time it is, and how the process ends.
+//! watches, and around them what decides when the record is signed, what time it is, and how the
+//! process ends.
 //!
 //! ```text
 //!            what happened, with `now`                     actions
@@ -15,8 +16,8 @@
 //! decides nothing.
 //!
 //! Invariants:
-//! - The machine's actions come first. Then the record is signed, lookups and watches go on, the end is begun or
-//!   over, and every [`HOUSEKEEPING`] the host looks at what has changed.
+//! - The machine's actions come first. Then the record is signed, lookups and watches go on, the
+//!   end is begun or over, and every [`HOUSEKEEPING`] the host looks at what has changed.
 //! - Requests and searches are named by a [`Query`] alone: a host knows nothing of what waits.
 //! - What an action makes of a connection's slot follows it as [`Action::Slot`].
 //! - A record that could not be signed is due again at the next housekeeping, not before.
@@ -72,7 +73,8 @@ enum Stage {
 }
 
 /// One process: `M` is its machine, owned (`Box<dyn Machine>`) or borrowed (`&mut Node`), `L` its
-/// [`Lookups`] and `W` its [`Watches`]. They are large, so they can be placed where they never move.
+/// [`Lookups`] and `W` its [`Watches`]. They are large, so they can be placed where they never
+/// move.
 pub struct Endpoint<M, L, W> {
     machine: M,
     lookups: L,
@@ -141,8 +143,8 @@ where
         self.machine.handle(now, input);
     }
 
-    /// The next action at `now`, if there is one. `system_ms`: what the system clock shows, ms since
-    /// the Unix epoch.
+    /// The next action at `now`, if there is one. `system_ms`: what the system clock shows, ms
+    /// since the Unix epoch.
     pub fn poll(&mut self, now: Instant, system_ms: u64) -> Option<Action> {
         if let Some(peer) = self.slot.take() {
             let is_reserved = self.machine.reserves_slot(&peer);
@@ -351,8 +353,8 @@ impl<M: DerefMut<Target: Machine>, L, W> Endpoint<M, L, W> {
         self.signing.changed();
     }
 
-    /// Takes note that the record was signed ([`Action::Sign`]) with the addresses announced and the
-    /// services offered.
+    /// Takes note that the record was signed ([`Action::Sign`]) with the addresses announced and
+    /// the services offered.
     pub fn record_signed(&mut self, now: Instant) -> Urgency {
         let urgency = self.signing.signed();
         self.machine.handle(now, Input::RecordSigned { urgency });

@@ -141,7 +141,7 @@ fn strangers_of_one_host_have_four_dials_in_ten_seconds_whatever_their_identitie
         let key = Keypair::generate_ed25519();
         let answers = asks(socket(&native), &key, &[port, port, 22, port]).unwrap();
         let findings: Vec<Finding> = answers.iter().map(|answer| answer.finding).collect();
-        // No peer has a second dial, and nobody one of a low port.
+        // No peer has a second dial, and no dial goes to a low port.
         assert_eq!(findings[1..], [Finding::Cannot; 3], "{answers:?}");
         assert!(answers[2].reason.contains("below 1024"), "{answers:?}");
         dialled += usize::from(findings[0] != Finding::Cannot);

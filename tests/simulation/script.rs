@@ -129,7 +129,8 @@ pub enum Seen<'a> {
     Tells(&'a str, &'a str),
     /// The reverse of `Tells`.
     TellsNot(&'a str, &'a str),
-    /// The watch of the first reports no server as silent, and has reported that since this changed.
+    /// The watch of the first reports no server as silent, and has reported that since this
+    /// changed.
     HasCaughtUp(&'a str),
     /// Its process runs, although it may have been told to end.
     Runs(&'a str),

@@ -2,8 +2,8 @@
 //! own record. When the links are asked, and how long what was heard is held, is decided by
 //! [`protocol::dns_sd::browsing`](crate::protocol::dns_sd::browsing).
 //!
-//! Invariants: what a bridge announces is not listed again; the loop is notified of a change at most
-//! every [`TELL_PAUSE`], because each is signed and sent to all servers.
+//! Invariants: what a bridge announces is not listed again; the loop is notified of a change at
+//! most every [`TELL_PAUSE`], because each is signed and sent to all servers.
 
 use std::{net::IpAddr, time::Duration};
 

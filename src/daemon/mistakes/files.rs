@@ -1,5 +1,5 @@
-//! What is wrong with the files of a daemon: its data directory, the file of the pre-shared key, and
-//! its configuration.
+//! What is wrong with the files of a daemon: its data directory, the file of the pre-shared key,
+//! and its configuration.
 //!
 //! A directory or a key that others can read is a problem, and no reason not to run: a device that
 //! is reached by nobody after an update helps nobody, and a key is often given to a group on

@@ -152,8 +152,8 @@ impl fmt::Display for Plain<'_> {
 }
 
 /// Whether a terminal or an editor obeys this character instead of showing it: a control character,
-/// the end of a line or paragraph, or one that turns the direction of what follows (Unicode Standard
-/// Annex 9), so that a row of a table could be made to look like another.
+/// the end of a line or paragraph, or one that turns the direction of what follows (Unicode
+/// Standard Annex 9), so that a row of a table could be made to look like another.
 pub(crate) fn is_obeyed(c: char) -> bool {
     let turns = matches!(
         c,

@@ -34,7 +34,8 @@ const LEGACY_TTL: u32 = 10;
 const HEADER_LEN: usize = 12;
 /// Type, class, time to live and length of a record.
 const FIXED_LEN: usize = 10;
-/// Addresses of one service that are announced at most: with them all its records fit into a message.
+/// Addresses of one service that are announced at most: with them all its records fit into a
+/// message.
 const MAX_ADDRS: usize = 4;
 /// Bytes of a TXT record at most, for the same reason.
 const MAX_TEXT: usize = 300;

@@ -1,7 +1,7 @@
 //! Hosts that were not reached.
 //!
-//! Invariant: a host is in it once, until [`MISSES_WITHIN`] after its first miss. When it is full, a
-//! host with the fewest misses gives way: one that has too many stays longest.
+//! Invariant: a host is in it once, until [`MISSES_WITHIN`] after its first miss. When it is full,
+//! a host with the fewest misses gives way: one that has too many stays longest.
 
 use heapless::Vec;
 

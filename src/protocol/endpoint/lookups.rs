@@ -19,8 +19,8 @@ where
     M: DerefMut<Target: Machine>,
     L: DerefMut<Target = Lookups<F, G, P, D>>,
 {
-    /// Serves the directory request of a peer that can dial what `reader` says. The entries of a list
-    /// are put into `entries`, which the response borrows. `None`: the answer comes as
+    /// Serves the directory request of a peer that can dial what `reader` says. The entries of a
+    /// list are put into `entries`, which the response borrows. `None`: the answer comes as
     /// [`Action::Answer`] or [`Action::Respond`].
     pub fn serve<'a: 'r, 'r>(
         &'a mut self,
@@ -70,8 +70,8 @@ where
         self.lookups.stats()
     }
 
-    /// Takes a server's response to a request ([`Action::Ask`]), or its failure. Records that do not
-    /// verify are ignored.
+    /// Takes a server's response to a request ([`Action::Ask`]), or its failure. Records that do
+    /// not verify are ignored.
     pub fn responded(
         &mut self,
         now: Instant,
@@ -91,8 +91,8 @@ where
         }
     }
 
-    /// Takes a record that a search found ([`Action::Search`]), verified and decoded; its validity is
-    /// checked here.
+    /// Takes a record that a search found ([`Action::Search`]), verified and decoded; its validity
+    /// is checked here.
     pub fn found(&mut self, (now, system_ms): (Instant, u64), query: Query, copy: RecordCopy<'_>) {
         let own_ms = self.own_ms(now, system_ms);
         match query {

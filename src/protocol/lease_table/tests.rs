@@ -427,7 +427,8 @@ fn peer_that_was_away_is_back_once_with_the_time_between() {
     assert_eq!(beat(250_003), Arrival::Known);
 }
 
-/// What is contested after streams 1, 2, … of one peer at one host, each `pause` after the last beat.
+/// What is contested after streams 1, 2, … of one peer at one host, each `pause` after the last
+/// beat.
 fn replaced_at_home(streams: u64, pause: u64) -> Option<bool> {
     let mut table = LeaseTable::<4>::new();
     let source = Endpoint::of(&[4, 192, 0, 2, 7, 6, 0, 80]);

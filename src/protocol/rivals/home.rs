@@ -1,8 +1,8 @@
 //! Two devices with one identity behind one address.
 //!
 //! Each of them opens a new stream as soon as the other has replaced its own, so a stream that was
-//! heard a moment ago is replaced again and again. A device alone replaces its stream when an ack is
-//! late, which takes longer, or when it starts again and its old connection is still open.
+//! heard a moment ago is replaced again and again. A device alone replaces its stream when an ack
+//! is late, which takes longer, or when it starts again and its old connection is still open.
 //!
 //! Invariant: such a device is never delayed and never refused; it is only told.
 

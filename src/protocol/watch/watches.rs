@@ -10,8 +10,8 @@
 //! ```
 //!
 //! Which servers are watched: this process if it lists nodes, those that it knows, and the indexers
-//! that its natives list. They are looked up once for all readers that wait, so that a place is left
-//! to the operator.
+//! that its natives list. They are looked up once for all readers that wait, so that a place is
+//! left to the operator.
 //!
 //! Invariants: there are at most `W` readers, each with one stream at most to each server. After
 //! each frame of a server the next is read when the reader has room; a reader without room for
@@ -163,7 +163,8 @@ impl<const W: usize, const K: usize, const P: usize> Watches<W, K, P> {
         }
     }
 
-    /// The reader has no room now. Nothing is said to it, except what its servers have sent already.
+    /// The reader has no room now. Nothing is said to it, except what its servers have sent
+    /// already.
     pub fn has_no_room(&mut self, now: Instant, reader: ReaderId) {
         if let Some((reader, _)) = self.reader(reader) {
             reader.behind.get_or_insert(now);

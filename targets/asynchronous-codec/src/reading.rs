@@ -56,7 +56,8 @@ impl Reading {
         }
     }
 
-    /// Appends what `io` has, at most the scratch buffer; returns the number of bytes, 0 at its end.
+    /// Appends what `io` has, at most the scratch buffer; returns the number of bytes, 0 at its
+    /// end.
     fn poll_more<R: AsyncRead + Unpin>(
         &mut self,
         io: &mut R,

@@ -1,4 +1,4 @@
-//! What requests cost that do not keep to the rules, and who may ask.
+//! What requests cost that do not keep to the rules, and which clients may ask.
 
 use std::fs;
 use std::io::{ErrorKind, Read as _, Write as _};
