@@ -27,7 +27,7 @@ use crate::{
 const MOST_LOST: usize = 64;
 
 /// The servers, and what was logged about them.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Servers {
     /// The leases that a node wants; the other roles want one with each native.
     wanted: u8,
@@ -59,12 +59,7 @@ impl Servers {
     pub(super) fn new(config: &Config) -> Self {
         Self {
             wanted: config.min_indexers,
-            held: Vec::new(),
-            lost: Vec::new(),
-            troubles: Troubles::default(),
-            denied: Vec::new(),
-            network_changed: false,
-            stranded: false,
+            ..Self::default()
         }
     }
 
@@ -439,12 +434,7 @@ mod tests {
     fn servers() -> Servers {
         Servers {
             wanted: 2,
-            held: Vec::new(),
-            lost: Vec::new(),
-            troubles: Troubles::default(),
-            denied: Vec::new(),
-            network_changed: false,
-            stranded: false,
+            ..Servers::default()
         }
     }
 
