@@ -40,7 +40,8 @@ pub(crate) struct Drained {
     pub(crate) moving: usize,
     /// Free leases of the other indexers.
     pub(crate) places: u32,
-    /// Nodes that another indexer has taken since the drain began.
+    /// Nodes that gave their lease here up after they were sent to another indexer, since the drain
+    /// began. A node does so when an indexer has accepted it (PROTOCOL.md, section 3).
     pub(crate) handed_over: u64,
     /// The nodes that are still here: not more than a thousand.
     pub(crate) left: Vec<DrainedNode>,

@@ -233,13 +233,18 @@ impl Node {
         else {
             return;
         };
-        if self.holds_an_indexer(now) {
+        let has_an_indexer = self.holds_an_indexer(now);
+        if has_an_indexer {
             self.without_since = None;
         }
+        // The last beat tells an indexer that released us that another one has accepted us. Until
+        // that is so, its lease runs on, beside that of a native that took us in.
         let superseded = |lease: &&Lease| {
-            *lease.server() != keep
-                && lease.is_secure(now)
-                && (lease.role() == Role::Native || lease.is_released())
+            let gives_way = match lease.role() {
+                Role::Native => true,
+                Role::Indexer | Role::Node => lease.is_released() && has_an_indexer,
+            };
+            *lease.server() != keep && lease.is_secure(now) && gives_way
         };
         while let Some(server) = self.find_server(superseded) {
             let lease = self.leases.find(&server);

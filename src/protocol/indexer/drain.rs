@@ -4,7 +4,7 @@
 //!  Input::Drain ─▶ asks its natives, one each 10 s ─offers─▶ the places that others have
 //!                                                                 │
 //!  nodes, 16 at a time ◀─ `released`, with the indexer to go to ──┘
-//!     │ last beat: the node holds a lease there ─▶ handed over
+//!     │ last beat: another indexer has accepted the node ─▶ handed over
 //!     └ no last beat within 10 s ─▶ its lease is renewed as before; others are released first
 //! ```
 //!
@@ -50,7 +50,7 @@ pub struct Draining {
     pub moving: usize,
     /// Free leases of the other indexers that are known.
     pub places: u32,
-    /// Nodes handed over since the drain began.
+    /// Nodes that gave their lease up after they were released, since the drain began.
     pub handed_over: u64,
 }
 

@@ -261,6 +261,25 @@ fn a_released_node_may_be_taken_in_by_another_native_and_then_leaves_the_first()
 }
 
 #[test]
+fn a_lease_with_an_indexer_that_released_it_is_not_given_up_for_that_of_a_native() {
+    let mut rig = holding(1, [10]);
+    rig.now = 5_000;
+    assert!(rig.released(10, [11]).contains(&Beat(11)));
+    let did = rig.closed(11);
+    assert!(!did.contains(&GaveUp(10)), "{did:?}");
+    rig.answer(1, &taking_in([]));
+    let did = rig.accepted(1);
+    assert!(!did.contains(&GaveUp(10)), "{did:?}");
+    assert_eq!(rig.held(), [1, 10]);
+    // It is renewed there, or another indexer comes: now one of them is enough.
+    let mut renewed = rig;
+    renewed.node.leases.hurry(at(renewed.now), &peer(10));
+    assert_eq!(renewed.drain(), [Beat(10)]);
+    assert_eq!(renewed.accepted(10), [GaveUp(1)]);
+    assert_eq!(renewed.held(), [10]);
+}
+
+#[test]
 fn when_its_native_is_lost_it_asks_again_within_the_first_backoff() {
     let mut rig = taken_in([1]);
     rig.now = 5_000;
