@@ -5,11 +5,11 @@
 
 use std::fmt::{self, Formatter};
 
-use super::life::short;
+use super::{life::short, report::place_of};
 use crate::{
     net::Failure,
     protocol::{
-        Ack, Action, Addrs, Endpoint, Input, PeerId, Verdict, Want,
+        Ack, Action, Addrs, Input, PeerId, Verdict, Want,
         codec::{directory::Response, heartbeat::AckCause},
         lookup::{Ask, Query},
     },
@@ -212,9 +212,8 @@ fn of(query: &Query) -> String {
 fn at(addrs: &Addrs) -> String {
     let mut text = String::new();
     for addr in addrs {
-        let Endpoint { host, port } = Endpoint::of(addr);
         let begin = if text.is_empty() { " at" } else { "," };
-        text = format!("{text}{begin} {host}:{port}");
+        text = format!("{text}{begin} {}", place_of(addr));
     }
     text
 }

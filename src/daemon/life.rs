@@ -6,7 +6,12 @@
 
 use std::time::Duration;
 
-use super::{driver::Driver, environment::Environment, report::text, status::Span};
+use super::{
+    driver::Driver,
+    environment::Environment,
+    report::{place_of, text},
+    status::Span,
+};
 use crate::{
     net::{
         Frame,
@@ -88,8 +93,7 @@ impl Environment<'_> {
 
     pub(super) fn listens_at(&self, peer: &PeerId) -> Option<String> {
         let addrs = self.machine().addrs_of(peer)?;
-        let Endpoint { host, port } = Endpoint::of(addrs.iter().next()?);
-        Some(format!("{host}:{port}"))
+        Some(place_of(addrs.first()?))
     }
 
     /// The same without the address.
@@ -154,14 +158,13 @@ impl Driver<'_> {
             }
             Arrival::Joined(joined) => {
                 let called = self.env.called(role, peer);
-                let is_guest = role == Role::Native && !self.env.machine().is_native(peer);
                 let code = match (joined.shortage, joined.gone_for) {
                     (Some(_), _) => "taken-in",
                     (None, Some(_)) => "back",
                     (None, None) => "joined",
                 };
                 let about = self.env.about(code, role.name(), peer, joined.source);
-                each!(info, &about; "{}", beginning(&called, &joined, is_guest));
+                each!(info, &about; "{}", beginning(&called, &joined));
             }
         }
     }
@@ -224,7 +227,7 @@ fn at_host(called: String, source: Option<Endpoint>) -> String {
 }
 
 /// The beginning of a lease as a sentence.
-fn beginning(called: &str, joined: &Joined, is_guest: bool) -> String {
+fn beginning(called: &str, joined: &Joined) -> String {
     let peer = at_host(called.to_owned(), joined.source);
     if let Some(shortage) = joined.shortage {
         return format!("takes {peer} in: {}", reason(shortage));
@@ -233,11 +236,7 @@ fn beginning(called: &str, joined: &Joined, is_guest: bool) -> String {
         Some(gone) => format!("is back after {}", Span::of(gone)),
         None => "joins".to_owned(),
     };
-    let guest = match is_guest {
-        true => " as a guest: this native is not configured with it",
-        false => "",
-    };
-    format!("{peer} {verb}{guest}")
+    format!("{peer} {verb}")
 }
 
 /// Why a native takes a node in.
@@ -265,7 +264,9 @@ fn ending(called: &str, end: &LeaseEnd, was_taken_in: bool) -> String {
             format!("{called} needs this native no more: it was here for {held}")
         }
         EndCause::Left => format!("{called} has left: it was here for {held}"),
-        EndCause::HandedOver => format!("{called} is with its indexer now: it was here for {held}"),
+        EndCause::HandedOver => format!(
+            "{called} was sent to an indexer and gives its lease here up: it was here for {held}"
+        ),
         EndCause::Lost => format!(
             "{called} is lost: no heartbeat for {}; it was here for {held}",
             span(seconds(end.silent_s))
@@ -313,7 +314,7 @@ mod tests {
             ),
         ] {
             assert_eq!(
-                beginning("node pump (…1234)", &with(shortage), false),
+                beginning("node pump (…1234)", &with(shortage)),
                 format!("takes node pump (…1234) at 192.0.2.7 in: {why}")
             );
         }
@@ -332,6 +333,10 @@ mod tests {
             (
                 EndCause::Lost,
                 "n is lost: no heartbeat for 2 min 1 s; it was here for 1 h 1 min",
+            ),
+            (
+                EndCause::HandedOver,
+                "n was sent to an indexer and gives its lease here up: it was here for 1 h 1 min",
             ),
             (
                 EndCause::Released,

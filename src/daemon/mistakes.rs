@@ -10,13 +10,17 @@ pub(super) use files::Files;
 #[cfg(feature = "program")]
 pub(super) use files::{open_dir, open_key};
 
+use std::{path::Path, time::Duration};
+
+use libp2p::Multiaddr;
+
 use super::{
     clock,
     driver::Driver,
     life::short,
     problems::{Mistake, Problems},
     report::text,
-    status::Severity,
+    status::{Severity, Span},
 };
 use crate::{
     net::{is_for_this_host, limits::CONNECTIONS},
@@ -48,6 +52,10 @@ const LEASES: [&str; 3] = ["live_indexers", "stream_records", "directory"];
 const NEARLY_FULL: usize = 90;
 const ROOMY: usize = 80;
 
+/// The time that is kept may be this far ahead of the system clock: a device without a
+/// battery-backed clock begins where it was stopped, or a little before.
+const FAR_AHEAD_MS: u64 = 24 * 3_600_000;
+
 const TWO_DEVICES: &str = "same-identity";
 /// What to type on a copied device.
 pub(super) const RESET: &str = "stop it, type `oc-discovery identity reset DIR` with its data directory, and start it \
@@ -64,6 +72,7 @@ impl Driver<'_> {
     pub(super) fn begin_to_look(&mut self, now: Instant) {
         let mut found: Vec<_> = self.files.mistakes().collect();
         found.extend(early_clock(clock::wall()));
+        found.extend(self.late_time());
         found.extend(self.given.has_itself.then(itself_as_native));
         self.problems.found(now, found);
     }
@@ -78,8 +87,15 @@ impl Driver<'_> {
             .into_iter()
             .for_each(|stats| found.table(stats));
         let Findings {
-            mut all, leases, ..
+            mut all,
+            leases,
+            guests,
+            ..
         } = found;
+        all.extend(guests.iter().map(|peer| {
+            let addr = self.env.net.dialled_at(peer);
+            guest(peer, addr.as_ref())
+        }));
         all.extend(no_native(
             self.env.machine().role(),
             leases,
@@ -96,8 +112,15 @@ impl Driver<'_> {
         all.extend(self.unreachable());
         all.extend(self.files.mistakes());
         all.extend(early_clock(clock::wall()));
+        all.extend(self.late_time());
         all.extend(self.given.has_itself.then(itself_as_native));
         self.problems.found(now, all);
+    }
+
+    /// The highest time that is kept is far ahead of the system clock.
+    fn late_time(&self) -> Option<Mistake> {
+        let highest_ms = self.state.state().highest_time_ms;
+        late_time(clock::wall(), highest_ms, self.files.dir())
     }
 }
 
@@ -144,6 +167,8 @@ struct Findings<'a> {
     before: &'a Problems,
     /// Leases held.
     leases: usize,
+    /// Natives that this one is not configured with: those that can be listed.
+    guests: Vec<PeerId>,
     all: Vec<Mistake>,
 }
 
@@ -154,6 +179,7 @@ impl<'a> Findings<'a> {
             machine,
             before,
             leases: 0,
+            guests: Vec::new(),
             all: Vec::new(),
         }
     }
@@ -166,7 +192,7 @@ impl Report for Findings<'_> {
 
     fn stream_record(&mut self, record: &StreamRecord) {
         if record.role == Role::Native && !self.machine.is_native(&record.peer) {
-            self.all.push(guest(&record.peer));
+            self.guests.push(record.peer);
         }
     }
 
@@ -242,8 +268,9 @@ fn own_identity_elsewhere((server, called): (&PeerId, &str), leases: usize) -> M
     }
 }
 
-/// A native holds a lease here that this one is not configured with.
-fn guest(peer: &PeerId) -> Mistake {
+/// A native holds a lease here that this one is not configured with. `addr`: where it says that it
+/// listens, with its id.
+fn guest(peer: &PeerId, addr: Option<&Multiaddr>) -> Mistake {
     let short = short(peer);
     Mistake {
         code: "guest-native",
@@ -253,10 +280,14 @@ fn guest(peer: &PeerId) -> Mistake {
             "native {short} is connected as a guest: this native is not configured with it, and \
              keeps few of the indexers that it reports"
         ),
-        hint: format!(
-            "if it is one of yours, give this native its address with --native …/p2p/{peer}",
-            peer = text(peer)
-        ),
+        hint: match addr {
+            Some(addr) => {
+                format!("if it is one of yours, start this native with --native {addr}")
+            }
+            None => "if it is one of yours, start this native with the option --native that \
+                     `oc-discovery status` shows there"
+                .into(),
+        },
     }
 }
 
@@ -401,9 +432,60 @@ pub(super) fn early_clock(wall_ms: u64) -> Option<Mistake> {
     })
 }
 
+/// The system clock is more than [`FAR_AHEAD_MS`] before the highest time that this process has
+/// kept, so that one of them is wrong. `dir`: where that time is kept.
+fn late_time(wall_ms: u64, highest_ms: u64, dir: Option<&Path>) -> Option<Mistake> {
+    let ahead_ms = highest_ms.saturating_sub(wall_ms);
+    // A clock before the build date is a problem of its own.
+    if ahead_ms <= FAR_AHEAD_MS || wall_ms < clock::BUILD_MS {
+        return None;
+    }
+    let ahead = Span::of(Duration::from_millis(ahead_ms));
+    let forget = match dir {
+        Some(dir) => format!(
+            "stop this process, type `rm {0}/state {0}/state.old`, and start it again: it forgets that time, its port, \
+             and the peers that it knew",
+            dir.display()
+        ),
+        None => "start this process again".to_owned(),
+    };
+    Some(Mistake {
+        code: "clock-behind",
+        severity: Severity::Warning,
+        about: String::new(),
+        what: format!(
+            "the system clock is {ahead} before the highest time that this process has used, which it keeps: without \
+             natives whose clocks it trusts it judges and signs records with that time, and others refuse them"
+        ),
+        hint: format!(
+            "if `date` shows the right time: {forget}. If not, set the clock: `timedatectl set-ntp true`"
+        ),
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn time_that_is_kept_is_named_if_it_is_more_than_a_day_ahead_with_what_to_type() {
+        let (wall, dir) = (clock::BUILD_MS, Path::new("/var/lib/x"));
+        assert_eq!(late_time(wall, wall + FAR_AHEAD_MS, Some(dir)), None);
+        let found = late_time(wall, wall + FAR_AHEAD_MS + 1, Some(dir)).unwrap();
+        assert_eq!(found.code, "clock-behind");
+        assert!(found.what.contains("is 1 d 0 h before"), "{found:?}");
+        assert!(
+            found
+                .hint
+                .contains("`rm /var/lib/x/state /var/lib/x/state.old`"),
+            "{found:?}"
+        );
+        assert_eq!(
+            late_time(wall - 1, u64::MAX, Some(dir)),
+            None,
+            "early-clock"
+        );
+    }
 
     fn stats(name: &'static str, used: usize) -> TableStats {
         TableStats {

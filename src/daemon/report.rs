@@ -8,12 +8,13 @@ use libp2p::{Multiaddr, multiaddr::Protocol as Part};
 
 use crate::{
     net::{
+        convert,
         envelope::{About, DeviceService},
         multiaddrs,
         netlink::Change,
     },
     protocol::{
-        Addrs, Instant, LoopStats, PeerId, Report, Role, TableStats,
+        Addrs, Endpoint, Instant, LoopStats, PeerId, Report, Role, TableStats,
         codec::service::{Service as Offered, Transport},
         lease::Lease as HeldLease,
         lease_table::StreamRecord as Granted,
@@ -102,6 +103,17 @@ pub(super) fn host_and_port(addr: &Multiaddr) -> String {
         }
     }
     host + &port
+}
+
+/// The same of an address of the core; of one that cannot be read, what it says of its host.
+pub(super) fn place_of(addr: &[u8]) -> String {
+    match convert::to_multiaddr(addr) {
+        Ok(addr) => host_and_port(&addr),
+        Err(_) => {
+            let Endpoint { host, port } = Endpoint::of(addr);
+            format!("{host}:{port}")
+        }
+    }
 }
 
 /// A node's tags for `status`.

@@ -418,6 +418,15 @@ impl Net {
         }
     }
 
+    /// An address at which the peer says that others dial it, with its id; `None`: it takes no part in
+    /// the DHT.
+    pub(crate) fn dialled_at(&mut self, peer: &protocol::PeerId) -> Option<Multiaddr> {
+        let kademlia = self.swarm.behaviour_mut().kademlia()?;
+        dht::routing::addresses(kademlia, &(*peer).into())
+            .into_iter()
+            .next()
+    }
+
     /// Releases the slots of all peers for which `keeps` is false.
     pub(crate) fn reserve_slots_only_for(&mut self, keeps: impl Fn(&protocol::PeerId) -> bool) {
         let limits = &mut self.swarm.behaviour_mut().limits;

@@ -67,7 +67,7 @@ fn a_native_tells_why_it_takes_a_node_in_and_where_it_goes() {
         "releases {name} at 127.0.0.1 to indexer …{id} at 127.0.0.1:"
     ));
     native.logs(&format!(
-        "{name} at 127.0.0.1 is with its indexer now: it was here for "
+        "{name} at 127.0.0.1 was sent to an indexer and gives its lease here up: it was here for "
     ));
     pump.until("the indexer's lease", SLACK, |s| s.holds_lease_of(&indexer));
     pump.logs(&format!("s with indexer …{id} at 127.0.0.1:"));

@@ -106,5 +106,13 @@ fn native_started_with_the_first_alone_shares_indexers_with_it_in_both_direction
     });
     assert_eq!(first.status().used("guests"), 1);
     assert_eq!(second.status().used("guests"), 0);
-    assert!(first.log().contains("guest"), "{}", first.log());
+    // What it is told can be pasted.
+    let hint = format!("start this native with --native {}", second.addr);
+    eventually("the guest with its address", SLACK, || {
+        let told = world.ask(&first, "doctor", &[] as &[&str]);
+        told.stdout.contains(&hint).then_some(())
+    });
+    // Once, and not at two levels.
+    let log = first.log();
+    assert_eq!(log.matches("guest").count(), 1, "{log}");
 }

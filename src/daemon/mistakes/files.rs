@@ -47,9 +47,14 @@ impl Files {
         }
     }
 
+    /// The data directory; `None`: nothing is kept.
+    pub(super) fn dir(&self) -> Option<&Path> {
+        self.dir.as_deref()
+    }
+
     /// What is wrong with them.
     pub(super) fn mistakes(&self) -> impl Iterator<Item = Mistake> {
-        let dir = self.dir.as_deref();
+        let dir = self.dir();
         let gone = dir.and_then(|dir| gone(dir, self.id));
         let dir = gone.or_else(|| dir.and_then(open_dir));
         let key = self.key.as_deref().and_then(open_key);
