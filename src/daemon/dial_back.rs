@@ -312,12 +312,12 @@ impl Driver<'_> {
                 reason: shown(&answer.reason).filter(|_| !answer.is_reached),
                 age_ms: Some(millis(now - answer.at)),
             },
-            (None, Some((by, reason))) => Reachable {
+            (None, Some(silent)) => Reachable {
                 state: ReachableState::Unknown,
                 addr: None,
-                by: Some(text(by)),
-                reason: shown(reason),
-                age_ms: None,
+                by: Some(text(&silent.by)),
+                reason: shown(&silent.reason),
+                age_ms: Some(millis(now - silent.at)),
             },
             (None, None) => Reachable {
                 state: ReachableState::Unknown,

@@ -7,6 +7,8 @@ mod servers;
 
 use std::{
     fmt,
+    fs::File,
+    io,
     net::{SocketAddr, TcpStream},
     path::{Path, PathBuf},
     time::Duration,
@@ -21,10 +23,10 @@ use super::{
     mistakes::{early_clock, open_dir},
     problems::Mistake,
     report::host_and_port,
-    status::{CheckState, Plain, ReachableState, Severity, Span, Status, counted},
+    status::{CheckState, Plain, ReachableState, Severity, Span, Status, VerdictState, counted},
     storage,
 };
-use crate::config::{EnvVars, Role, default_data_dirs, service_socket_dirs};
+use crate::config::{EnvVars, default_data_dirs, service_socket_dirs};
 
 /// How long a connection to an own address may take.
 const CONNECT: Duration = Duration::from_secs(2);
@@ -133,7 +135,8 @@ pub(crate) fn examine(given: Option<&Path>, env: EnvVars<'_>) -> Result<Report, 
     };
     if let Some(dir) = &dir {
         report.data_dir = Some(dir.display().to_string());
-        look_at_files(&mut report, dir);
+        let identity = File::open(dir.join(storage::identity::IDENTITY));
+        look_at_files(&mut report, dir, identity.map(drop));
     }
     look_at_clock(&mut report);
     if let Some(status) = &status {
@@ -166,9 +169,12 @@ fn known_dir(env: EnvVars<'_>) -> Option<PathBuf> {
     dirs.find(|dir| dir.join(storage::identity::IDENTITY).exists())
 }
 
-fn look_at_files(report: &mut Report, dir: &Path) {
+/// `identity`: whether this user can open that file.
+fn look_at_files(report: &mut Report, dir: &Path, identity: io::Result<()>) {
     let shown = dir.display();
-    if service_socket_dirs().iter().any(|it| it == dir) {
+    // That it is closed to others is right, and no fault of the identity in it.
+    let is_closed = identity.is_err_and(|why| why.kind() == io::ErrorKind::PermissionDenied);
+    if is_closed || service_socket_dirs().iter().any(|it| it == dir) {
         let what = "its files are not for this user; root's doctor looks at them, too";
         return report.say("data-dir", "note", what);
     }
@@ -223,7 +229,10 @@ fn look_at_daemon(report: &mut Report, status: &Status) {
         if check.state == CheckState::Failing {
             let error = check.error.as_deref().unwrap_or("it never passed");
             let what = format!("the service {} fails its check: {error}", check.service);
-            let hint = format!("start the service, or correct --check {}", check.check);
+            let hint = format!(
+                "start the service, or correct --check {}={}",
+                check.service, check.check
+            );
             report.wrong("check", Severity::Warning, what, &hint);
         }
     }
@@ -235,6 +244,20 @@ fn look_at_daemon(report: &mut Report, status: &Status) {
         };
         let what = format!("{} (for {since}{times})", problem.what);
         report.wrong(&problem.code, problem.severity, what, &problem.hint);
+    }
+    look_at_verdict(report, status);
+}
+
+/// What `status` calls degraded is never right here, whatever the reason.
+fn look_at_verdict(report: &mut Report, status: &Status) {
+    let severity = match status.verdict.state {
+        VerdictState::Ok | VerdictState::Starting => return,
+        VerdictState::Degraded => Severity::Warning,
+        VerdictState::Critical => Severity::Critical,
+    };
+    if report.ok {
+        let hint = "`oc-discovery status --all`, and the log, say more";
+        report.wrong("verdict", severity, &*status.verdict.summary, hint);
     }
 }
 
@@ -273,18 +296,17 @@ fn look_at_sockets(report: &mut Report, status: &Status) {
     }
 }
 
-/// Whether others reach it. That they do not is a problem of its own, but not of a node.
+/// Whether others reach it, and how old the answer is: a server dials a process once in ten seconds
+/// at most. That they do not is a problem of its own, but not of a node.
 fn look_at_reach(report: &mut Report, status: &Status) {
     let Some(reachable) = &status.reachable else {
         return;
     };
-    match (reachable.state, status.role) {
-        (ReachableState::Yes, _) => report.good("reachable", reachable.sentence(&status.servers)),
-        (ReachableState::No, Role::Indexer | Role::Native) => {}
-        (ReachableState::No | ReachableState::Unknown, _) => {
-            report.say("reachable", "note", reachable.sentence(&status.servers));
-        }
-    }
+    let state = match reachable.state {
+        ReachableState::Yes => "ok",
+        ReachableState::No | ReachableState::Unknown => "note",
+    };
+    report.say("reachable", state, reachable.sentence(status));
 }
 
 impl fmt::Display for Report {
@@ -314,6 +336,7 @@ impl fmt::Display for Report {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Role;
 
     pub(super) fn empty() -> Report {
         Report {
@@ -358,6 +381,51 @@ mod tests {
                 r#"{"about":"key","state":"note","what":"none","hint":null}]}"#
             )
         );
+    }
+
+    fn example() -> Status {
+        json::from_str(include_str!("status/example.json")).unwrap()
+    }
+
+    #[test]
+    fn what_degrades_the_verdict_is_wrong_even_if_no_other_finding_names_it() {
+        for (state, is_right) in [
+            (VerdictState::Ok, true),
+            (VerdictState::Starting, true),
+            (VerdictState::Degraded, false),
+            (VerdictState::Critical, false),
+        ] {
+            let (mut status, mut report) = (example(), empty());
+            status.verdict.state = state;
+            look_at_verdict(&mut report, &status);
+            assert_eq!(report.is_ok(), is_right, "{report}");
+            look_at_verdict(&mut report, &status);
+            assert!(report.findings.len() <= 1, "it is said once: {report}");
+        }
+    }
+
+    #[test]
+    fn answer_of_a_dial_back_has_its_age_in_every_role() {
+        for role in [Role::Node, Role::Indexer, Role::Native] {
+            let (mut status, mut report) = (example(), empty());
+            status.role = role;
+            look_at_reach(&mut report, &status);
+            let text = report.to_string();
+            assert!(text.contains("reachable: from outside: no"), "{text}");
+            assert!(text.contains("2 min ago"), "{text}");
+        }
+    }
+
+    #[test]
+    fn directory_of_another_user_is_no_fault() {
+        let scratch = crate::daemon::testdir::TestDir::new();
+        let mut report = empty();
+        let closed = Err(io::ErrorKind::PermissionDenied.into());
+        look_at_files(&mut report, scratch.path(), closed);
+        assert!(report.is_ok(), "{report}");
+        assert!(report.to_string().contains("not for this user"), "{report}");
+        look_at_files(&mut report, scratch.path(), Ok(()));
+        assert!(!report.is_ok(), "there is no identity: {report}");
     }
 
     #[test]

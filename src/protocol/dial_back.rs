@@ -29,7 +29,7 @@ use core::{net::Ipv6Addr, time::Duration};
 
 use heapless::Vec;
 
-pub use client::{Answer, Client, Heard};
+pub use client::{Answer, Client, Heard, Silent};
 use misses::Misses;
 
 use super::{Addr, Endpoint, Families, Host, Instant, PeerId, Reason, TableStats, time::Bucket};

@@ -10,7 +10,7 @@ use crate::{
     daemon::{
         mistakes::RESET,
         report::host_and_port,
-        status::{Plain, ServerState, Severity, Status, explains},
+        status::{Plain, ServerState, Severity, Source, Status, VerdictState, explains},
     },
     protocol::rivals::SAME_IDENTITY,
 };
@@ -73,7 +73,7 @@ pub(super) fn look_at_servers(report: &mut Report, status: &Status) {
         }
     }
     match (status.role, status.leases.len()) {
-        (Role::Native, _) => {}
+        (Role::Native, _) => look_for_lack(report, status, is_explained),
         // It follows from what is counted already.
         (_, 0) if is_explained => {
             report.ok = false;
@@ -89,7 +89,61 @@ pub(super) fn look_at_servers(report: &mut Report, status: &Status) {
             UNFOUND,
             "wait for a minute; then `oc-discovery status`, and the log, say what it waits for",
         ),
-        (_, leases) => report.good("lease", format!("{leases} held")),
+        (_, leases) => {
+            report.good("lease", format!("{leases} held"));
+            look_for_lack(report, status, is_explained);
+        }
+    }
+}
+
+/// Looks whether it holds fewer leases than it wants, or with a native alone, or knows no indexer.
+/// `is_explained`: a server that fails was told of.
+fn look_for_lack(report: &mut Report, status: &Status, is_explained: bool) {
+    let of = |role| status.leases.iter().filter(move |it| it.role == role);
+    let wanted = status.wanted_leases;
+    let (what, hint) = match status.role {
+        Role::Node if of(Role::Indexer).count() == 0 => (
+            "no lease with an indexer: a native has taken it in".to_owned(),
+            "`oc-discovery indexers` shows those that the natives know: start one, or see the log for why they fail",
+        ),
+        Role::Node => (
+            few(of(Role::Indexer).count(), wanted, "indexers"),
+            "`oc-discovery indexers` shows those that the natives know: start another one, or want fewer leases with \
+             --min-indexers",
+        ),
+        Role::Native
+            if !status
+                .live_indexers
+                .iter()
+                .any(|it| it.source == Source::Heartbeat) =>
+        {
+            (
+                "no indexer beats to this native".to_owned(),
+                "start one: `oc-discovery indexer` with the option that `oc-discovery status` shows here",
+            )
+        }
+        Role::Indexer | Role::Native => (
+            few(of(Role::Native).count(), wanted, "natives"),
+            "`oc-discovery status`, and the log, say what it waits for",
+        ),
+    };
+    match status.verdict.state {
+        _ if what.is_empty() => {}
+        VerdictState::Ok => {}
+        // It has just started.
+        VerdictState::Starting => report.say("lease", "note", what),
+        _ if is_explained && status.role != Role::Node => report.say("lease", "note", what),
+        VerdictState::Degraded | VerdictState::Critical => {
+            report.wrong("lease", Severity::Warning, what, hint);
+        }
+    }
+}
+
+/// Says that so many of the wanted leases are held; empty if all are.
+fn few(held: usize, wanted: u64, with: &str) -> String {
+    match u64::try_from(held).is_ok_and(|held| held < wanted) {
+        true => format!("{held} of {wanted} leases with {with}"),
+        false => String::new(),
     }
 }
 
@@ -149,6 +203,62 @@ mod tests {
     use miniserde::json;
 
     use super::{super::tests::empty, *};
+    use crate::daemon::status::Lease;
+
+    /// A daemon with these leases, of those that it wants.
+    fn holding(role: Role, leases: &[Role], wanted: u64, state: VerdictState) -> Status {
+        let example = include_str!("../status/example.json");
+        let mut status: Status = json::from_str(example).unwrap();
+        let lease = status.leases.pop().unwrap();
+        status.leases = leases
+            .iter()
+            .map(|role| Lease {
+                role: *role,
+                ..lease.clone()
+            })
+            .collect();
+        status.servers.clear();
+        status.problems.clear();
+        (status.role, status.wanted_leases, status.verdict.state) = (role, wanted, state);
+        status
+    }
+
+    #[test]
+    fn fewer_leases_than_wanted_are_wrong_as_in_the_verdict() {
+        use Role::{Indexer, Native, Node};
+        use VerdictState::{Degraded, Ok, Starting};
+        let lease = |role, leases: &[Role], wanted, state| {
+            let mut report = empty();
+            look_at_servers(&mut report, &holding(role, leases, wanted, state));
+            let wrong = report.findings.iter().find(|one| one.hint.is_some());
+            assert_eq!(report.is_ok(), wrong.is_none());
+            wrong.map(|one| one.what.clone())
+        };
+        let few = "1 of 2 leases with indexers".to_owned();
+        assert_eq!(lease(Node, &[Indexer], 2, Degraded), Some(few));
+        assert_eq!(lease(Node, &[Indexer], 2, Starting), None);
+        assert_eq!(lease(Node, &[Indexer, Indexer], 2, Ok), None);
+        assert_eq!(
+            lease(Node, &[Indexer, Indexer], 2, Degraded),
+            None,
+            "another reason"
+        );
+        let taken_in = "no lease with an indexer: a native has taken it in".to_owned();
+        assert_eq!(lease(Node, &[Native], 2, Degraded), Some(taken_in));
+        let few = "1 of 2 leases with natives".to_owned();
+        assert_eq!(lease(Indexer, &[Native], 2, Degraded), Some(few.clone()));
+        assert_eq!(lease(Native, &[Native], 2, Degraded), Some(few));
+        let mut alone = holding(Native, &[], 0, Degraded);
+        alone.live_indexers.clear();
+        let mut report = empty();
+        look_at_servers(&mut report, &alone);
+        assert!(
+            report
+                .to_string()
+                .contains("no indexer beats to this native"),
+            "{report}"
+        );
+    }
 
     #[test]
     fn address_is_not_explained_by_one_that_it_begins_or_ends() {

@@ -125,7 +125,7 @@ impl Sheet<'_> {
         self.field(f, "listens", "at no address", addresses(&status.listen))?;
         self.field(f, "announces", "no address", addresses(&status.announced))?;
         if let Some(reachable) = &status.reachable {
-            let line = format!("reachable {}", reachable.sentence(&status.servers));
+            let line = format!("reachable {}", reachable.sentence(status));
             let line = Plain(&line).to_string();
             let mut lines = wrapped(&line, self.width).into_iter();
             lines.try_for_each(|line| writeln!(f, "{line}"))?;

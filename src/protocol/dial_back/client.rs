@@ -87,7 +87,18 @@ pub struct Client {
     /// It is about other addresses than those of now.
     is_stale: bool,
     /// The last that could not tell, since there is no answer.
-    silent: Option<(PeerId, Reason)>,
+    silent: Option<Silent>,
+}
+
+/// An answer that says nothing.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Silent {
+    /// The server that could not tell.
+    pub by: PeerId,
+    /// When it said so.
+    pub at: Instant,
+    /// Why; for people.
+    pub reason: Reason,
 }
 
 impl Client {
@@ -192,7 +203,11 @@ impl Client {
                 // It was asked because there is room.
                 let _ = self.tried.push(by);
                 if self.answer().is_none() {
-                    self.silent = Some((by, reason));
+                    self.silent = Some(Silent {
+                        by,
+                        at: now,
+                        reason,
+                    });
                 }
                 self.due = now;
                 return false;
@@ -281,7 +296,7 @@ impl Client {
     }
 
     /// If there is none: the server that was asked last, and why it could not tell.
-    pub fn silent(&self) -> Option<&(PeerId, Reason)> {
+    pub fn silent(&self) -> Option<&Silent> {
         self.silent.as_ref()
     }
 

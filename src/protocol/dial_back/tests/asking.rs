@@ -44,7 +44,7 @@ fn one_server_is_asked_at_a_time_and_the_next_one_if_it_cannot_tell() {
     assert!(client.is_asking());
     assert_eq!(client.poll(at(3_001), &servers), None);
     assert!(!hears(&mut client, 3_002, Heard::Cannot));
-    assert_eq!(client.silent().unwrap().0, peer(1));
+    assert_eq!(client.silent().unwrap().by, peer(1));
     assert_eq!(client.poll(at(3_002), &servers), Some(peer(2)));
     assert!(hears(&mut client, 3_003, Heard::Reached));
     let answer = client.answer().unwrap();
