@@ -51,13 +51,15 @@ use addresses::{announce, listen, natives};
 #[cfg(feature = "program")]
 use dirs::data_dir;
 #[cfg(feature = "program")]
-pub(crate) use dirs::{EnvVars, default_data_dirs, group_socket_dir, service_socket_dirs};
+pub(crate) use dirs::{
+    EnvVars, default_data_dirs, group_socket_dir, service_socket_dirs, socket_dir_of,
+};
 pub(crate) use error::Error;
 pub(crate) use flags::Flags;
 #[cfg(feature = "program")]
 pub(crate) use flags::NodeFlags;
 #[cfg(feature = "program")]
-pub(crate) use load::{Faults, Loaded, check, is_of_parts, load};
+pub(crate) use load::{Checked, Faults, Loaded, check, is_of_parts, load};
 #[cfg(feature = "program")]
 pub(crate) use near::nearest;
 pub(crate) use peer_id::peer_id_fault;

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::{Error, Role};
 
@@ -36,6 +36,14 @@ pub(crate) fn default_data_dirs(env: EnvVars<'_>) -> Vec<PathBuf> {
 /// users of their group.
 pub(crate) fn service_socket_dirs() -> [PathBuf; 3] {
     Role::ALL.map(|role| PathBuf::from(SYSTEM_RUNTIME).join(role.name()))
+}
+
+/// The directory of the control socket for the group of the service that has this data directory.
+pub(crate) fn socket_dir_of(data_dir: &Path) -> Option<PathBuf> {
+    let role = Role::ALL
+        .into_iter()
+        .find(|role| data_dir == Path::new(SYSTEM_STATE).join(role.name()))?;
+    Some(PathBuf::from(SYSTEM_RUNTIME).join(role.name()))
 }
 
 /// The directory for a control socket that the group of the process may use: `$RUNTIME_DIRECTORY`

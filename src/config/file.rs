@@ -284,9 +284,12 @@ impl Reader<'_> {
                 self.fault(span.clone(), &why);
             }
         }
-        let (Some((name, at)), Some((port, _))) = (name, port) else {
+        let Some((name, at)) = name else {
             return;
         };
+        // What is wrong with its port was said. Another one stands for it, so that what else is
+        // wrong with the service, or with its check, is found, too.
+        let port = port.map_or_else(|| "1".to_owned(), |(port, _)| port);
         if let Some((how, place)) = check {
             checks.push((format!("{name}={how}"), place));
         }

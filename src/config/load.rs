@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::file::{self, Given, Place};
+use super::services::NO_SUCH_SERVICE;
 use super::settings::{Kind, SETTINGS, Setting, Slot};
 use super::shown::{ConfigReport, Shown};
 use super::{Config, EnvVars, Error, Flags, Role};
@@ -44,13 +45,28 @@ impl From<file::Unread> for Faults {
     }
 }
 
+/// What a check of files has found.
+pub(crate) struct Checked {
+    /// What is in order: the files that it names can be looked at, too.
+    pub(crate) loaded: Option<Loaded>,
+    /// What is wrong: a sentence for each.
+    pub(crate) sentences: Vec<String>,
+}
+
 /// The configuration of a daemon with this role and these flags.
 ///
 /// # Errors
 /// All that is wrong with it.
 pub(crate) fn load(role: Role, flags: &Flags, env: EnvVars<'_>) -> Result<Loaded, Faults> {
     let files = files(role, flags.config.as_deref(), env)?;
-    of_files(role, flags, files, |flags| Config::parse(role, flags, env))
+    let checked = of_files(role, flags, files, |flags| Config::parse(role, flags, env))?;
+    match checked.loaded {
+        Some(loaded) if checked.sentences.is_empty() => Ok(loaded),
+        _ => Err(Faults {
+            sentences: checked.sentences,
+            is_unread: false,
+        }),
+    }
 }
 
 /// What a file gives to a daemon with this role that has no options: it is read together with the
@@ -58,8 +74,8 @@ pub(crate) fn load(role: Role, flags: &Flags, env: EnvVars<'_>) -> Result<Loaded
 /// that the directory belongs to, if that is there.
 ///
 /// # Errors
-/// All that is wrong in them.
-pub(crate) fn check(path: &Path, role: Role) -> Result<Loaded, Faults> {
+/// A file cannot be read.
+pub(crate) fn check(path: &Path, role: Role) -> Result<Checked, Faults> {
     let whole = path.parent().filter(|dir| is_of_parts(dir));
     let whole = whole.map(|dir| dir.with_extension("toml"));
     let is_there = whole.as_ref().is_none_or(|file| file.exists());
@@ -86,7 +102,7 @@ fn of_files(
     flags: &Flags,
     files: Vec<PathBuf>,
     parse: impl Fn(&Flags) -> Result<Config, Error>,
-) -> Result<Loaded, Faults> {
+) -> Result<Checked, Faults> {
     let (mut sentences, mut given) = (Vec::new(), Vec::new());
     for path in &files {
         for new in file::read(path, role, &mut sentences)? {
@@ -95,12 +111,14 @@ fn of_files(
             given.push(new);
         }
     }
-    checked(role, flags, given, sentences, parse).map(|(config, given)| Loaded {
+    let (config, given) = checked(role, flags, given, &mut sentences, parse);
+    let loaded = config.map(|config| Loaded {
         config,
         flags: flags.clone(),
         files,
         given,
-    })
+    });
+    Ok(Checked { loaded, sentences })
 }
 
 /// The files that are read, in their order.
@@ -157,14 +175,14 @@ fn with_parts(file: PathBuf, is_there: bool) -> Result<Vec<PathBuf>, Faults> {
 }
 
 /// Checks flags and files together. After each error, the value that it is about is left out, so
-/// that all errors are found.
+/// that all errors are found. Returns what is left; `None` if that is not enough.
 fn checked(
     role: Role,
     flags: &Flags,
     given: Vec<Given>,
-    mut sentences: Vec<String>,
+    sentences: &mut Vec<String>,
     parse: impl Fn(&Flags) -> Result<Config, Error>,
-) -> Result<(Config, Vec<Given>), Faults> {
+) -> (Option<Config>, Vec<Given>) {
     let is_left = |given: &Given| {
         let own = given.setting;
         // The checks of a file are for the services of that file; without a check, what goes with
@@ -183,29 +201,27 @@ fn checked(
     let mut wrong: Vec<&str> = Vec::new();
     loop {
         match parse(&merged) {
-            Ok(config) if sentences.is_empty() => return Ok((config, given)),
-            Ok(_) => break,
+            Ok(config) => return (Some(config), given),
             Err(error) => {
-                if !wrong.iter().any(|first| follows(error.option(), first)) {
+                if !wrong.iter().any(|first| follows(&error, first)) {
                     sentences.push(located(&error, &given));
                 }
                 wrong.push(error.option());
                 if !leave_out(&mut merged, &error) {
-                    break;
+                    return (None, given);
                 }
             }
         }
     }
-    Err(Faults {
-        sentences,
-        is_unread: false,
-    })
 }
 
-/// Whether an error of one option is no news after one of the other.
-fn follows(option: &str, first: &str) -> bool {
+/// Whether an error is no news after one of the other option.
+fn follows(error: &Error, first: &str) -> bool {
+    let option = error.option();
     let followers: &[&str] = match first {
-        "--service" => &["--check", "--allow-exec", "--check-interval"],
+        // A check may be wrong in itself, or its service may be the one that was left out.
+        "--service" if option == "--check" => return error.problem().starts_with(NO_SUCH_SERVICE),
+        "--service" => &["--allow-exec", "--check-interval"],
         "--check" => &["--allow-exec", "--check-interval"],
         "--announce" => &["--announce-only"],
         "--dns" => &["--dns-zone"],

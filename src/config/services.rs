@@ -8,6 +8,8 @@ use super::{Check, Error, Probe, values::at_most};
 use crate::protocol::codec::service::ServiceName;
 use crate::protocol::codec::service::{MAX_SERVICES, Service, Transport, to_service_name};
 
+/// How the problem of a check begins whose service is not among the services.
+pub(super) const NO_SUCH_SERVICE: &str = "there is no such service";
 /// Bytes of the path of an HTTP check.
 const PATH_MAX: usize = 256;
 /// Bytes of the command of a check.
@@ -159,7 +161,7 @@ fn check(value: &str, services: &[Service]) -> Result<(Vec<u8>, Probe), Error> {
     let mut named = named.filter(|(_, service)| service.name == name).peekable();
     if named.peek().is_none() {
         return Err(wrong(format!(
-            "there is no such service; give --service {name}=PORT too"
+            "{NO_SUCH_SERVICE}; give --service {name}=PORT too"
         )));
     }
     let any = matches!(probe, Probe::Exec(_));

@@ -284,13 +284,14 @@ struct Anything {}
 
 /// The data directory of the daemon to ask: the given one, or the only default one on which a
 /// daemon runs. If there is none, the directory of the only service that this user may ask as a
-/// member of its group.
+/// member of its group; so too if the given one is that of a service, and closed to this user.
 ///
 /// # Errors
 /// [`Error::NoneRunning`], [`Error::NotOurs`] or [`Error::Several`].
 pub(crate) fn locate(given: Option<&Path>, env: EnvVars<'_>) -> Result<PathBuf, Error> {
     if let Some(dir) = given {
-        return Ok(dir.to_path_buf());
+        let reach = |dir: &Path| connect(dir, PATIENCE).map(drop);
+        return Ok(by_group(dir, reach).unwrap_or_else(|| dir.to_path_buf()));
     }
     let running = config::default_data_dirs(env)
         .into_iter()
@@ -304,6 +305,13 @@ pub(crate) fn locate(given: Option<&Path>, env: EnvVars<'_>) -> Result<PathBuf, 
         let gone = dirs.find(|dir| matches!(error, Error::NoneRunning) && is_bound_in(dir));
         gone.ok_or(error)
     })
+}
+
+/// Where a member of the group reaches the service of a data directory that the group may not enter.
+fn by_group(dir: &Path, reach: impl Fn(&Path) -> io::Result<()>) -> Option<PathBuf> {
+    let of_group = config::socket_dir_of(dir)?;
+    let is_closed = |error: io::Error| error.kind() == io::ErrorKind::PermissionDenied;
+    (reach(dir).is_err_and(is_closed) && reach(&of_group).is_ok()).then_some(of_group)
 }
 
 fn locate_by_group(dirs: &[PathBuf]) -> Result<PathBuf, Error> {

@@ -7,7 +7,7 @@ use miniserde::json;
 
 use super::{Failure, USAGE, ask, env, note, one_dir, print, show};
 use crate::cli::{self, Command, ConfigCheck, ConfigCommand, ConfigShow, Exit, Reload};
-use crate::config::{self, ConfigReport, Faults, Flags, Loaded, Role};
+use crate::config::{self, Checked, ConfigReport, Faults, Flags, Loaded, Role};
 use crate::daemon::client::{Answer, OperatorRequest};
 use crate::daemon::keys;
 use crate::daemon::reload::Reloaded;
@@ -39,19 +39,24 @@ fn check(args: &ConfigCheck) -> Result<(), Failure> {
         (None, Some(role)) => vec![role],
         (None, None) => Role::ALL.to_vec(),
     };
-    let checked = roles.iter().map(|role| config::check(&file, *role));
     let (mut good, mut wrong) = (Vec::new(), None);
-    for checked in checked {
-        match checked {
-            Ok(loaded) => good.push(loaded),
+    for role in &roles {
+        match config::check(&file, *role)? {
+            Checked {
+                loaded: Some(loaded),
+                sentences,
+            } if sentences.is_empty() => good.push(loaded),
             // The last role is that of a node, which has all keys.
-            Err(faults) => wrong = Some(faults),
+            faulty => wrong = Some(faulty),
         }
     }
     let Some(first) = good.first() else {
-        return wrong.map_or(Ok(()), |faults| Err(faults.into()));
+        return wrong.map_or(Ok(()), |wrong| Err(all_faults(wrong)));
     };
-    named_files(first)?;
+    let refused = named_files(first);
+    if !refused.is_empty() {
+        return Err(Failure::new(USAGE, refused.join("\n")));
+    }
     let good: Vec<&str> = good.iter().map(|good| good.config.role.name()).collect();
     let (name, roles) = (&args.file, good.join(", "));
     let word = if good.len() == 1 { "role" } else { "roles" };
@@ -71,8 +76,16 @@ fn check(args: &ConfigCheck) -> Result<(), Failure> {
     }
 }
 
-/// Checks the files that the settings name. What a daemon would run with is said, and no failure.
-fn named_files(loaded: &Loaded) -> Result<(), Failure> {
+/// What is wrong with the settings, and with the files that the others of them name.
+fn all_faults(wrong: Checked) -> Failure {
+    let mut sentences = wrong.sentences;
+    sentences.extend(wrong.loaded.iter().flat_map(named_files));
+    Failure::new(USAGE, sentences.join("\n"))
+}
+
+/// Checks the files that the settings name. What a daemon would run with is said, and what it would
+/// not run with is returned.
+fn named_files(loaded: &Loaded) -> Vec<String> {
     let mut refused = Vec::new();
     for fault in keys::examine(&loaded.config) {
         let sentence = loaded.located(fault.key, fault.sentence.trim_start_matches("--"));
@@ -81,10 +94,7 @@ fn named_files(loaded: &Loaded) -> Result<(), Failure> {
             false => note(format_args!("warning: {sentence}")),
         }
     }
-    match refused.is_empty() {
-        true => Ok(()),
-        false => Err(Failure::new(USAGE, refused.join("\n"))),
-    }
+    refused
 }
 
 /// The file with its directory if that says what the file is for.

@@ -104,6 +104,24 @@ const WRONG: &[(&str, &[&str])] = &[
         &["FILE:3:8: port = 0: give a number from 1 to 65535"],
     ),
     (
+        "[[service]]\nname = \"http\"\nport = 0\ncheck = \"ftp\"",
+        &[
+            "FILE:3:8: port = 0: give a number from 1 to 65535",
+            "FILE:4:9: check = \"http=ftp\": write it as SERVICE=tcp, SERVICE=http:/PATH or SERVICE=exec:COMMAND",
+        ],
+    ),
+    (
+        "[[service]]\nname = \"a_b\"\nport = 80\ncheck = \"ftp\"\n[[service]]\nname = \"c_d\"\nport = 81\n\
+         check = \"tcp\"",
+        &[
+            "FILE:2:8: service = \"a_b=80\": a service's name is 1 to 15 of a-z 0-9 - with a letter, and each - stands \
+             between two others",
+            "FILE:6:8: service = \"c_d=81\": a service's name is 1 to 15 of a-z 0-9 - with a letter, and each - stands \
+             between two others",
+            "FILE:4:9: check = \"a_b=ftp\": write it as SERVICE=tcp, SERVICE=http:/PATH or SERVICE=exec:COMMAND",
+        ],
+    ),
+    (
         "[[service]]\nname = \"http\"\nport = 80\ncheck = \"exec:true\"",
         &[
             "FILE:4:9: check = \"http=exec:true\": a command runs only with allow-exec; give that too, \

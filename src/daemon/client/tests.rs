@@ -304,6 +304,25 @@ fn a_service_is_found_by_the_directory_of_its_group() {
 }
 
 #[test]
+fn member_of_the_group_reaches_a_service_by_its_data_directory() {
+    let data = Path::new("/var/lib/oc-discovery/node");
+    let socket = Path::new("/run/oc-discovery/node");
+    let refused = |kind: io::ErrorKind| Err(io::Error::from(kind));
+    let seen = |dir: &Path, at_data: io::ErrorKind, at_socket: bool| {
+        by_group(dir, |asked: &Path| match asked == socket {
+            true if at_socket => Ok(()),
+            true => refused(io::ErrorKind::PermissionDenied),
+            false => refused(at_data),
+        })
+    };
+    use io::ErrorKind::{NotFound, PermissionDenied};
+    assert_eq!(seen(data, PermissionDenied, true).as_deref(), Some(socket));
+    assert_eq!(seen(data, PermissionDenied, false), None, "no member");
+    assert_eq!(seen(data, NotFound, true), None, "it is not there");
+    assert_eq!(seen(Path::new("/home/a"), PermissionDenied, true), None);
+}
+
+#[test]
 fn only_names_and_peer_ids_are_asked_for() {
     let id = "12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp";
     for good in ["cam-3.hall", id] {

@@ -145,6 +145,13 @@ fn files_that_a_file_names_are_looked_at() {
     check().usage(&[":2:14: http-token", "No such file"]);
     fs::write(&file, format!("\npsk = {secret:?}")).unwrap();
     check().usage(&[":2:7: key file", "No such file"]);
+    // In the same run as what else is wrong.
+    fs::write(&file, format!("lease = 9\npsk = {secret:?}\nleese = 1")).unwrap();
+    let checked = check();
+    assert_eq!(checked.code, Some(2), "{}", checked.stderr);
+    for part in [":1:9: lease", ":3:1: unknown key", ":2:7: key file"] {
+        assert!(checked.stderr.contains(part), "{}", checked.stderr);
+    }
     fs::write(&file, "psk = \"here\"").unwrap();
     let checked = check();
     assert!(
