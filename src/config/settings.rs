@@ -8,8 +8,8 @@
 use std::time::Duration;
 
 use super::{
-    Config, Flags, INTERVAL_MAX, INTERVAL_MIN, LISTEN_MAX, LogFormat, Role,
-    services::show as show_service, values::Human,
+    Config, Flags, INTERVAL_MAX, INTERVAL_MIN, LISTEN_MAX, Role, services::show as show_service,
+    values::Human,
 };
 use crate::protocol::{
     capacities::MAX_NATIVES,
@@ -203,10 +203,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         reloads: false,
         help: "form of the log's lines: text or json",
         slot: |flags| Slot::One(&mut flags.log_format),
-        show: |config| match config.log_format {
-            LogFormat::Text => texts(["text"]),
-            LogFormat::Json => texts(["json"]),
-        },
+        show: |config| texts([config.log_format.name()]),
     },
     Setting {
         name: "lease",

@@ -53,12 +53,21 @@ pub(crate) enum LogFormat {
 }
 
 #[cfg(feature = "program")]
-pub(super) fn log_format(value: &str) -> Result<LogFormat, Error> {
-    match value {
-        "text" => Ok(LogFormat::Text),
-        "json" => Ok(LogFormat::Json),
-        _ => Err(Error::new("--log-format", value, "give text or json")),
+impl LogFormat {
+    /// Its name, as in the option.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Json => "json",
+        }
     }
+}
+
+#[cfg(feature = "program")]
+pub(super) fn log_format(value: &str) -> Result<LogFormat, Error> {
+    let mut all = [LogFormat::Text, LogFormat::Json].into_iter();
+    all.find(|format| format.name() == value)
+        .ok_or_else(|| Error::new("--log-format", value, "give text or json"))
 }
 
 pub(super) fn at_most(option: &'static str, values: &[String], max: usize) -> Result<(), Error> {

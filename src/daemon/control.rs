@@ -99,7 +99,7 @@ impl Control {
     /// is taken there is no socket, and this is logged.
     ///
     /// # Errors
-    /// All others of [`Control::bind`].
+    /// All others of [`Control::bind`], with the path.
     pub(crate) fn bind_if_possible(
         dir: &DataDir,
         group_dir: Option<&Path>,
@@ -124,7 +124,12 @@ impl Control {
                     desk: seen,
                 })
             }
-            bound => bound,
+            Err(error) => {
+                let path = group_dir.unwrap_or(dir.path()).join(SOCKET);
+                let what = format!("{}: {error}", path.display());
+                Err(io::Error::new(error.kind(), what))
+            }
+            Ok(control) => Ok(control),
         }
     }
 
@@ -206,7 +211,7 @@ fn remove_stale(path: &Path) -> io::Result<()> {
         }
         Ok(_) => Err(io::Error::new(
             io::ErrorKind::AlreadyExists,
-            "a file that is no socket is in the place of the control socket: remove it",
+            "it is no socket, and in the place of the control socket: move it away",
         )),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(error),

@@ -69,6 +69,11 @@ pub(crate) fn init(level: LevelFilter, format: LogFormat) -> Result<(), SetLogge
     Ok(())
 }
 
+/// Sets the form of the last word of a daemon that ends before [`init`].
+pub(crate) fn set_format(format: LogFormat) {
+    LOGGER.get_or_init(|| Logger::new(format));
+}
+
 /// Logs our own lines from `level` on, from now on.
 pub(crate) fn set_level(level: LevelFilter) {
     log::set_max_level(level);
@@ -111,11 +116,43 @@ pub(super) fn recent() -> LogLines {
 
 /// Writes to stderr, as the last line of a daemon, why it ends. Does not wait for a reader.
 pub(crate) fn last_word(sentence: &str) {
-    let line = format!("oc-discovery: {sentence}\n");
+    let plain = || format!("oc-discovery: {sentence}\n");
     match LOGGER.get() {
-        Some(logger) => logger.lock().out.line(&line, |lost| logger.lost_line(lost)),
-        None => Outlet::new(io::stderr()).line(&line, |_| String::new()),
+        Some(logger) => {
+            let line = match logger.format.json {
+                true => logger.line_of(&own_record(Level::Error, format_args!("{sentence}"))),
+                false => plain(),
+            };
+            logger.lock().out.line(&line, |lost| logger.lost_line(lost));
+        }
+        None => Outlet::new(io::stderr()).line(&plain(), |_| String::new()),
     }
+}
+
+/// A line of a daemon's stdout, without its end: an object if the log is one of JSON, because both
+/// often go to one place.
+pub(super) fn on_stdout(text: String) -> String {
+    match LOGGER.get() {
+        Some(logger) if logger.format.json => object(&text),
+        _ => text,
+    }
+}
+
+fn object(text: &str) -> String {
+    let mut out = String::new();
+    let form = Format {
+        json: true,
+        ..Format::PLAIN
+    };
+    let args = format_args!("{text}");
+    let _ = line(
+        &mut out,
+        form,
+        clock::wall() / 1000,
+        &own_record(Level::Info, args),
+    );
+    out.truncate(out.trim_end().len());
+    out
 }
 
 struct Logger {

@@ -370,6 +370,7 @@ fn announce(driver: &mut Driver, config: &Config, further: [Option<String>; 2]) 
     }
     lines.extend(further.into_iter().flatten());
     lines.push("ready".to_owned());
+    let lines: Vec<_> = lines.into_iter().map(logging::on_stdout).collect();
     if !outlet::all(io::stdout(), &lines) {
         log::warn!("stdout did not take all lines of the start");
     }

@@ -122,14 +122,17 @@ impl Servers {
         }
     }
 
-    /// "1 of 2 leases".
+    /// ": 1 of 2 leases"; nothing if none is wanted, as at the end of the process.
     fn count(&self, env: &Environment<'_>) -> String {
         let wanted = match env.machine().role() {
             Role::Node => self.wanted.into(),
             Role::Indexer | Role::Native => env.natives().into_iter().count(),
         };
+        if env.endpoint.is_ending() || wanted == 0 {
+            return String::new();
+        }
         let held = env.lease_with(&env.own).held;
-        format!("{held} of {}", counted(&wanted, "lease"))
+        format!(": {held} of {}", counted(&wanted, "lease"))
     }
 }
 
@@ -224,7 +227,7 @@ impl Driver<'_> {
         let count = self.servers.count(&self.env);
         let (length, called) = (length(lease.min(MAX_LEASE)), self.env.server(server));
         let about = self.env.about_server("lease-granted", server);
-        tell!(info, &about; "holds a lease of {length} with {called}{without}: {count}");
+        tell!(info, &about; "holds a lease of {length} with {called}{without}{count}");
     }
 
     /// Logs that a server which did not answer requests does so again.
@@ -353,11 +356,7 @@ impl Driver<'_> {
             self.counters.leases_given_up += 1;
             let called = self.env.server(server);
             let about = self.env.about_server("lease-given-up", server);
-            // At the end of the process none is wanted.
-            let count = match self.env.endpoint.is_ending() {
-                true => String::new(),
-                false => format!(": {}", self.servers.count(&self.env)),
-            };
+            let count = self.servers.count(&self.env);
             tell!(info, &about; "gives up the lease with {called} after {}{count}", span(held));
         }
     }
@@ -388,7 +387,7 @@ impl Driver<'_> {
             tell!(
                 info,
                 &about;
-                "has lost the lease with {called} after {}, because {why}: {count}",
+                "has lost the lease with {called} after {}, because {why}{count}",
                 span(held)
             );
         }

@@ -7,8 +7,8 @@
 //! - SIGHUP asks for the configuration to be reloaded, also where it was ignored (`nohup`), and
 //!   where the terminal has gone: a daemon outlives its terminal. One that comes before the daemon
 //!   is ready is kept.
-//! - SIGUSR1 does nothing, because what sends it to a daemon that has no use for it does not want
-//!   it to end.
+//! - SIGUSR1 and SIGUSR2 do nothing, because what sends them to a daemon that has no use for them
+//!   does not want it to end.
 //! - Rust's runtime ignores SIGPIPE before `main`. So when a reader goes away, there is a write
 //!   error, and the process does not die.
 
@@ -20,7 +20,7 @@ use std::sync::{Arc, LazyLock};
 use std::task::{Poll, ready};
 
 use rustix::net::{RecvFlags, recv};
-use signal_hook::consts::signal::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
+use signal_hook::consts::signal::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::{flag, low_level};
 
 use crate::net::executor::{Left, ReadySet, Watched, Way};
@@ -28,11 +28,12 @@ use crate::net::executor::{Left, ReadySet, Watched, Way};
 /// Set by SIGHUP. It is that of the process, so that none is lost before there are [`Signals`].
 static RELOAD: LazyLock<Arc<AtomicBool>> = LazyLock::new(Arc::default);
 
-/// From now on SIGHUP and SIGUSR1 do not end the process. For the first line of a daemon, which
+/// From now on SIGHUP, SIGUSR1 and SIGUSR2 do not end the process. For the first line of a daemon, which
 /// reads its files before it can wait for signals.
 pub(crate) fn survive() -> io::Result<()> {
     flag::register(SIGHUP, Arc::clone(&RELOAD))?;
     flag::register(SIGUSR1, Arc::default())?;
+    flag::register(SIGUSR2, Arc::default())?;
     Ok(())
 }
 
@@ -206,10 +207,11 @@ mod tests {
     }
 
     #[test]
-    fn hangup_asks_for_a_reload_each_time_and_usr1_for_nothing() {
+    fn hangup_asks_for_a_reload_each_time_and_usr1_and_usr2_for_nothing() {
         let mut process = Process::start("graceful");
         for _ in 0..3 {
             process.signal(Signal::USR1);
+            process.signal(Signal::USR2);
             process.signal(Signal::HUP);
             process.wait_for("asked to reload");
         }
@@ -222,6 +224,7 @@ mod tests {
     fn hangup_before_the_daemon_is_ready_is_kept_and_ends_nothing() {
         let mut process = Process::start("early");
         process.signal(Signal::USR1);
+        process.signal(Signal::USR2);
         process.signal(Signal::HUP);
         drop(process.child.stdin.take());
         process.wait_for("asked to reload");

@@ -119,6 +119,7 @@ fn every_line_of_a_log_in_json_is_an_object() {
     let node = world.node("node", &[&native], &["--log-format", "json"]);
     node.until("its lease", SLACK, |s| s.is_under_native(&native));
     node.logs("holds a lease of 3 s with native");
+    assert!(native.is_json.get() && node.is_json.get(), "their stdout");
     for peer in [&native, &node] {
         // The last line may be written just now.
         let log = peer.log();

@@ -223,13 +223,14 @@ fn bad_file_changes_nothing_and_its_errors_reach_the_caller() {
 }
 
 #[test]
-fn hangup_and_usr1_end_no_daemon() {
+fn hangup_usr1_and_usr2_end_no_daemon() {
     let world = World::new();
     for role in ["native", "indexer", "node"] {
         let peer = world.start(role, "peer", &[]);
         let dir = peer.dir().to_owned();
         for times in 1..=2 {
             peer.signal(Signal::USR1);
+            peer.signal(Signal::USR2);
             peer.signal(Signal::HUP);
             eventually("the reload", SLACK, || {
                 let done = "reloaded the configuration: nothing to apply";

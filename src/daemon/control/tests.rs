@@ -482,6 +482,17 @@ fn file_in_the_place_of_the_socket_is_left_alone() {
 }
 
 #[test]
+fn what_is_in_the_place_of_the_socket_is_named_in_the_error() {
+    let dir = TestDir::new();
+    let path = dir.path().join("control.sock");
+    std::fs::create_dir(&path).unwrap();
+    let data = DataDir::open(dir.path()).unwrap();
+    let error = Control::bind_if_possible(&data, None, MAX_CLIENTS).unwrap_err();
+    let named = format!("{}: it is no socket", path.display());
+    assert!(error.to_string().starts_with(&named), "{error}");
+}
+
+#[test]
 fn path_longer_than_a_socket_address_works() {
     let dir = TestDir::new();
     let long = dir.path().join("d".repeat(200));

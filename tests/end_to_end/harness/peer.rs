@@ -1,5 +1,7 @@
 //! A process under test.
 
+use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ExitStatus};
@@ -8,6 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use libp2p::identity::Keypair;
+use miniserde::json;
 use oc_discovery::embed::Status;
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -28,6 +31,8 @@ pub(crate) struct Peer {
     pub(crate) greeting: Vec<String>,
     /// When it printed `ready`.
     pub(crate) ready: Instant,
+    /// The lines of its stdout are objects of JSON.
+    pub(crate) is_json: Cell<bool>,
 }
 
 impl Peer {
@@ -48,6 +53,7 @@ impl Peer {
             addr: String::new(),
             greeting: Vec::new(),
             ready: Instant::now(),
+            is_json: Cell::new(false),
         };
         peer.greet();
         peer
@@ -77,10 +83,22 @@ impl Peer {
         }
     }
 
+    /// The next line of its stdout. One of JSON has it as its message.
     fn line(&self) -> (Instant, String) {
-        self.stdout
+        let (at, line) = self
+            .stdout
             .recv_timeout(SLACK)
-            .unwrap_or_else(|_| panic!("{} ended or is silent at its start", self.name))
+            .unwrap_or_else(|_| panic!("{} ended or is silent at its start", self.name));
+        match json::from_str::<BTreeMap<String, String>>(&line) {
+            Ok(mut object) => {
+                self.is_json.set(true);
+                (at, object.remove("message").expect(&line))
+            }
+            Err(_) => {
+                assert!(!self.is_json.get(), "{line}");
+                (at, line)
+            }
+        }
     }
 
     /// Its present status.
