@@ -22,7 +22,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use crate::cli::{Command, Exit, Find};
-use crate::config::{Flags, Role, ends_a_peer_id, load};
+use crate::config::{Flags, LogFormat, Role, ends_a_peer_id, load, nearest};
 pub use crate::daemon::Allocator;
 use crate::daemon::capacity::CapacityReport;
 use crate::daemon::client::{self, Answer, Lines, NameOrPeerId, OperatorRequest};
@@ -215,7 +215,10 @@ fn find(args: &Find) -> Result<(), Failure> {
                 "no node is known as {name}, and {given} looks like the end of a peer id: no node in the list of all \
                  has such an id"
             ),
-            None => format!("no node is known as {name}"),
+            None => match near_name(args, &name) {
+                Some(near) => format!("no node is known as {name}: did you mean {near}?"),
+                None => format!("no node is known as {name}"),
+            },
         };
         return Err(not_found(sentence, found.shortfall()));
     }
@@ -237,21 +240,57 @@ fn find(args: &Find) -> Result<(), Failure> {
 
 /// The peer id with this end, in the list of all nodes.
 fn whole_id(args: &Find, end: &str) -> Option<String> {
-    let dir = client::locate(args.data_dir.as_deref().map(Path::new), &env).ok()?;
-    let query = NodeQuery::of(None, &[], None, &[]).ok()?;
-    let all = OperatorRequest::Nodes(query);
-    let mut lines = Lines::ask(&dir, &all, client::PATIENCE).ok()?;
     let end = end.trim_start_matches('…');
+    let mut found = None;
+    each_node(args, None, |row| {
+        found = row.peer_id.ends_with(end).then_some(row.peer_id);
+        found.is_none()
+    })?;
+    found
+}
+
+/// Names that are compared with one that nobody has.
+const MOST_NAMES: usize = 1000;
+
+/// The name of a node that differs from this one in few letters, and not in the first one, so that
+/// only a part of the nodes is listed. A program that reads JSON may ask again and again: none.
+fn near_name(args: &Find, name: &str) -> Option<String> {
+    let begin = name.get(..1).filter(|_| !args.json)?;
+    let mut names = Vec::new();
+    each_node(args, Some(begin), |row| {
+        names.push(row.name);
+        names.len() < MOST_NAMES
+    })?;
+    let names = names.iter().map(String::as_str);
+    nearest(name, names)
+        .filter(|near| *near != name)
+        .map(str::to_owned)
+}
+
+/// Calls `take` for each node in the list of those whose names have this begin, until it returns
+/// false. `None`: there is no list.
+fn each_node(
+    args: &Find,
+    begin: Option<&str>,
+    mut take: impl FnMut(NodeRow) -> bool,
+) -> Option<()> {
+    let dir = client::locate(args.data_dir.as_deref().map(Path::new), &env).ok()?;
+    let query = NodeQuery::of(None, &[], begin, &[]).ok()?;
+    let listed = OperatorRequest::Nodes(query);
+    let mut lines = Lines::ask(&dir, &listed, client::PATIENCE).ok()?;
     while let Ok(Some(line)) = lines.next(Some(client::PATIENCE)) {
         match json::from_str::<NodeRow>(&line) {
-            Ok(row) if row.peer_id.ends_with(end) => return Some(row.peer_id),
-            Ok(_) => {}
+            Ok(row) => {
+                if !take(row) {
+                    break;
+                }
+            }
             // How far the list is, or its end.
             Err(_) if json::from_str::<ListTally>(&line).is_ok_and(|tally| !tally.done) => {}
-            Err(_) => return None,
+            Err(_) => break,
         }
     }
-    None
+    Some(())
 }
 
 fn run(role: Role, flags: &Flags) -> Result<(), Failure> {
@@ -259,6 +298,9 @@ fn run(role: Role, flags: &Flags) -> Result<(), Failure> {
         of_daemon: true,
         ..failure
     };
+    if flags.log_format.as_deref() == Some(LogFormat::Json.name()) {
+        logging::set_format(LogFormat::Json);
+    }
     let begun = signals::survive().and_then(|()| demo::end_with_demo(&env));
     begun.map_err(|error| of_daemon(Failure::new(1, error)))?;
     let loaded = load(role, flags, &env).map_err(|faults| of_daemon(faults.into()))?;

@@ -32,10 +32,11 @@ pub use service::{CheckState, Protocol, Service, ServiceCheck};
 #[cfg(feature = "program")]
 pub(crate) use text::Plain;
 pub(crate) use text::Span;
+pub(crate) use text::short_id;
 #[cfg(feature = "program")]
 pub(super) use text::table;
 #[cfg(feature = "program")]
-pub(crate) use text::{host_and_port, is_obeyed, short_id};
+pub(crate) use text::{host_and_port, is_obeyed};
 #[cfg(feature = "program")]
 pub(super) use verdict::explains;
 pub(super) use verdict::{Facts, FailingServer, Indexers};

@@ -63,10 +63,12 @@ fn reset(args: &Reset) -> Result<(), Failure> {
         let sentence = "name the data directories whose identity is to be removed: `oc-discovery identity reset DIR`";
         return Err(Failure::new(USAGE, sentence));
     }
+    let mut missing = Vec::new();
     for dir in &args.dirs {
         let path = Path::new(dir);
         if !is_there(path)? {
-            print(format_args!("there is no directory {dir}"))?;
+            // The name may be wrong, and the identity that was meant still be there.
+            missing.push(format!("there is no directory {dir}"));
             continue;
         }
         if !is_there(&path.join(storage::IDENTITY))? {
@@ -82,7 +84,10 @@ fn reset(args: &Reset) -> Result<(), Failure> {
             "the identity of {dir} is removed, with what it remembered: the next start makes a new one"
         ))?;
     }
-    Ok(())
+    match missing.is_empty() {
+        true => Ok(()),
+        false => Err(Failure::new(1, missing.join("\n"))),
+    }
 }
 
 /// Whether there is such a file. One that cannot be looked at is an error, because it may be a key.

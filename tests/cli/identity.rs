@@ -78,12 +78,11 @@ fn identity_is_not_replaced_by_another_one_before_it_is_reset() {
 }
 
 #[test]
-fn reset_of_a_directory_without_an_identity_does_nothing() {
+fn reset_of_a_directory_without_an_identity_does_nothing_and_fails_if_there_is_none() {
     let home = Home::new();
     let dir = home.path("none");
     let reset = home.run(&["identity", "reset", &dir]);
-    assert_eq!(reset.code, Some(0));
-    assert!(reset.stdout.contains("there is no directory"), "{reset:?}");
+    reset.failed(1, &[&format!("there is no directory {dir}")]);
     assert!(!fs::exists(&dir).unwrap());
     let empty = home.path("tmp");
     let reset = home.run(&["identity", "reset", &empty]);

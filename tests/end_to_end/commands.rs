@@ -121,6 +121,22 @@ fn who_is_unknown_ends_with_a_sentence_and_1_on_every_role() {
 }
 
 #[test]
+fn name_with_a_slip_is_known_again_among_those_that_are_there() {
+    let town = Town::new();
+    let said = |more: &[&str]| {
+        let find = [more, &["cma"]].concat();
+        let answer = town.world.ask(&town.door, "find", &find);
+        assert_eq!(answer.code, Some(1), "{answer:?}");
+        answer.stderr
+    };
+    let unknown = "oc-discovery: no node is known as cma";
+    eventually("the name that is near", SLACK, || {
+        (said(&[]) == format!("{unknown}: did you mean cam?\n")).then_some(())
+    });
+    assert_eq!(said(&["--json"]), format!("{unknown}\n"));
+}
+
+#[test]
 fn indexers_lists_the_indexer_on_every_role() {
     let town = Town::new();
     for asked in town.roles() {
@@ -234,16 +250,19 @@ fn answer_names_the_server_that_was_silent_and_says_that_it_is_incomplete() {
     assert_eq!(found.silent, [town.native.id.as_str()]);
     // What is known is the result; that it may not be all is said beside it, once.
     let answer = town.world.ask(&town.door, "find", &["cam"]);
-    let incomplete = "oc-discovery: incomplete: 1 of 2 servers asked did not answer";
+    let (native, indexer) = (town.native.short_id(), town.indexer.short_id());
+    let incomplete =
+        &format!("oc-discovery: incomplete: 1 of 2 servers asked did not answer (…{native})");
     assert_eq!(answer.code, Some(3));
-    assert!(answer.stderr.starts_with(incomplete), "{answer:?}");
+    assert!(answer.stderr.starts_with(incomplete.as_str()), "{answer:?}");
     assert_eq!(answer.stderr.lines().count(), 1);
     assert!(!answer.stdout.contains("incomplete"), "{answer:?}");
     assert_eq!(answer.stdout.matches("last beat").count(), 2, "{answer:?}");
     let answer = town.world.ask(&town.door, "find", &["window"]);
     // The indexer cannot reach the native either, which is the only other server of the DHT.
-    let lacks =
-        "1 of 2 servers asked did not answer, 1 of 2 servers asked could not ask all others";
+    let lacks = format!(
+        "1 of 2 servers asked did not answer (…{native}), 1 of 2 servers asked could not ask all others (…{indexer})"
+    );
     let sentence = &format!("oc-discovery: no node is known as window; incomplete: {lacks}\n");
     assert_eq!((answer.code, &answer.stderr), (Some(3), sentence));
     assert_eq!(answer.stdout, "");

@@ -7,7 +7,7 @@ use std::{
 
 use miniserde::{Deserialize, Serialize};
 
-use super::{Service, counted};
+use super::{Service, counted, short_id};
 use crate::config::is_host_name;
 
 /// The answer to `indexers`: the indexers that a node could use.
@@ -193,7 +193,11 @@ impl IndexerList {
     }
 }
 
-/// What an answer lacks of which servers did not answer, refused or were partial; `None`: nothing.
+/// Servers of one kind that are named in one line.
+const MOST_NAMED: usize = 4;
+
+/// What an answer lacks of which servers did not answer, refused or were partial, with the ends of
+/// their ids; `None`: nothing.
 pub(crate) fn shortfall(complete: bool, asked: u64, lacks: [&Vec<String>; 3]) -> Option<String> {
     let what = [
         "did not answer",
@@ -204,7 +208,7 @@ pub(crate) fn shortfall(complete: bool, asked: u64, lacks: [&Vec<String>; 3]) ->
     let lacks: Vec<_> = lacks
         .map(|(of, what)| {
             let asked = counted(&asked, "server");
-            format!("{} of {asked} asked {what}", of.len())
+            format!("{} of {asked} asked {what} ({})", of.len(), ends(of))
         })
         .collect();
     match (complete, asked, lacks.is_empty()) {
@@ -213,4 +217,13 @@ pub(crate) fn shortfall(complete: bool, asked: u64, lacks: [&Vec<String>; 3]) ->
         (false, _, true) => Some("one answer has no room for all of them".into()),
         (false, _, false) => Some(lacks.join(", ")),
     }
+}
+
+/// The ends of some ids, and how many more there are.
+fn ends(ids: &[String]) -> String {
+    let mut named: Vec<String> = ids.iter().take(MOST_NAMED).map(|id| short_id(id)).collect();
+    if let more @ 1.. = ids.len().saturating_sub(MOST_NAMED) {
+        named.push(format!("{more} more"));
+    }
+    named.join(", ")
 }

@@ -137,23 +137,9 @@ pub(crate) struct ListTally {
 
 #[cfg(feature = "program")]
 impl ListTally {
-    /// Servers that are named in one line.
-    const MAX_NAMED: usize = 4;
-
     /// What the list lacks, and the servers that are the cause; `None`: nothing.
     pub(crate) fn shortfall(&self) -> Option<String> {
         let lacks = [&self.silent, &self.refused, &self.partial];
-        let mut text = super::shortfall(self.complete, self.asked, lacks)?;
-        let mut servers = lacks.into_iter().flatten().map(String::as_str);
-        let named: Vec<&str> = servers.by_ref().take(Self::MAX_NAMED).collect();
-        if !named.is_empty() {
-            text.push_str(": ");
-            text.push_str(&named.join(", "));
-        }
-        match servers.count() {
-            0 => {}
-            more => text.push_str(&format!(" and {more} more")),
-        }
-        Some(text)
+        super::shortfall(self.complete, self.asked, lacks)
     }
 }

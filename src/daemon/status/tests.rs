@@ -70,7 +70,7 @@ fn empty_tables_are_said_in_words() {
 #[test]
 fn answer_says_how_far_it_goes() {
     let list = |complete, asked, lacks: [usize; 3]| {
-        let [silent, refused, partial] = lacks.map(|count| vec!["12D3A".into(); count]);
+        let [silent, refused, partial] = lacks.map(|count| vec!["12D3KooWwxyz1234".into(); count]);
         let list = IndexerList {
             complete,
             asked,
@@ -87,12 +87,17 @@ fn answer_says_how_far_it_goes() {
         (list(false, 0, [0; 3]), "no server could be asked"),
         (
             list(false, 3, [1, 0, 0]),
-            "1 of 3 servers asked did not answer",
+            "1 of 3 servers asked did not answer (…wxyz1234)",
         ),
         (
-            list(false, 6, [1, 2, 3]),
-            "1 of 6 servers asked did not answer, 2 of 6 servers asked answered with an error, \
-             3 of 6 servers asked could not ask all others",
+            list(false, 6, [1, 2, 0]),
+            "1 of 6 servers asked did not answer (…wxyz1234), 2 of 6 servers asked answered with \
+             an error (…wxyz1234, …wxyz1234)",
+        ),
+        (
+            list(false, 6, [0, 0, 6]),
+            "6 of 6 servers asked could not ask all others (…wxyz1234, …wxyz1234, …wxyz1234, \
+             …wxyz1234, 2 more)",
         ),
         (
             list(false, 2, [0; 3]),

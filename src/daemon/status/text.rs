@@ -163,7 +163,6 @@ pub(crate) fn is_obeyed(c: char) -> bool {
 }
 
 /// The end of a peer id, for people: the first characters are the same for all.
-#[cfg(feature = "program")]
 pub(crate) fn short_id(id: &str) -> String {
     const SHORT: usize = 8;
     let from = id.len().saturating_sub(SHORT);
