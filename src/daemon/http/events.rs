@@ -7,7 +7,7 @@ use std::{fmt::Write as _, io, pin::pin, time::Duration};
 
 use async_io::Timer;
 use smol::{
-    future::{or, poll_once},
+    future::{or, pending, poll_once},
     io::AsyncReadExt as _,
 };
 
@@ -26,6 +26,10 @@ use crate::daemon::{
 /// After so much silence there is a comment, so that nothing on the way takes the connection for
 /// dead, and a dead one is noticed.
 const BEAT: Duration = Duration::from_secs(15);
+/// A client that has closed its direction may still read, or has gone. It gets a comment at once, and
+/// again after so much silence: if it has gone, its host refuses the first one, and the second one
+/// ends the connection.
+const HALF_BEAT: Duration = Duration::from_secs(2);
 /// When a client comes again after the end of a stream, ms.
 const RETRY: &str = "retry: 3000\n\n";
 /// No proxy keeps the events back.
@@ -35,6 +39,8 @@ const AT_ONCE: &str = "X-Accel-Buffering: no\r\n";
 enum Next {
     Part(Option<Result<Part, Refusal>>),
     Beat,
+    /// The client has closed its direction.
+    HalfClosed,
     Left,
 }
 
@@ -85,7 +91,9 @@ impl Desk {
 /// Sends events until the client or the watch ends.
 async fn pass_on(reading: &Reading, first: Option<Part>, client: &Client<'_>) -> io::Result<()> {
     let (mut stream, mut room) = (client.stream, [0; 1]);
-    // One for all events. A client has nothing to say any more, so whatever comes is its end.
+    // One for all events. A client has nothing to say any more, so whatever comes is its end. Only
+    // the end of what it says is none.
+    let mut is_half = false;
     let mut left = pin!(stream.read(&mut room));
     let mut text = String::from(RETRY);
     let mut number = 0_u64;
@@ -102,6 +110,10 @@ async fn pass_on(reading: &Reading, first: Option<Part>, client: &Client<'_>) ->
             }
             Next::Part(Some(Err(_)) | None) | Next::Left => return Ok(()),
             Next::Beat => text.push_str(":\n\n"),
+            Next::HalfClosed => {
+                is_half = true;
+                text.push_str(":\n\n");
+            }
         }
         let more = match text.len() < PIECE {
             true => poll_once(reading.next()).await,
@@ -114,12 +126,15 @@ async fn pass_on(reading: &Reading, first: Option<Part>, client: &Client<'_>) ->
                 text.clear();
                 let part = async { Next::Part(reading.next().await) };
                 let beat = async {
-                    Timer::after(BEAT).await;
+                    Timer::after(if is_half { HALF_BEAT } else { BEAT }).await;
                     Next::Beat
                 };
                 let left = async {
-                    let _ = left.as_mut().await;
-                    Next::Left
+                    match is_half {
+                        true => pending().await,
+                        false if matches!(left.as_mut().await, Ok(0)) => Next::HalfClosed,
+                        false => Next::Left,
+                    }
                 };
                 or(left, or(part, beat)).await
             }
