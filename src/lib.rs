@@ -94,15 +94,17 @@ change as it happens.
 //! # What does not travel to dependents
 //!
 //! Cargo takes `[patch.crates-io]` from the workspace that builds, never from a dependency. This
-//! program replaces two crates below libp2p; a program that embeds a node gets the published ones,
+//! program replaces three crates below libp2p; a program that embeds a node gets the published ones,
 //! which also work. But `futures-timer` then costs a further thread and two wake-ups for each timer
-//! of libp2p, and `asynchronous-codec` 16 KiB for each connection. To use the replacements, put
-//! into your own `Cargo.toml`, with the path or git address of this repository:
+//! of libp2p, `asynchronous-codec` 16 KiB for each connection, and `x25519-dalek` some of the time
+//! of each handshake. To use the replacements, put into your own `Cargo.toml`, with the path or git
+//! address of this repository:
 //!
 //! ```toml
 //! [patch.crates-io]
 //! asynchronous-codec = { path = "oc-discovery/targets/asynchronous-codec" }
 //! futures-timer = { path = "oc-discovery/targets/futures-timer" }
+//! x25519-dalek = { path = "oc-discovery/targets/x25519-dalek" }
 //! ```
 //!
 //! Profiles (`opt-level`, `lto`, `panic`) do not travel either, and capacities are those of the
