@@ -210,25 +210,32 @@ fn run() -> Result<(), String> {
     std::fs::write(&file, source(&chosen))
         .map_err(|error| format!("cannot write {}: {error}", file.display()))?;
     println!("cargo::rustc-env=OC_DISCOVERY_BUILD_MS={build_ms}");
-    leave_unwinding_out();
+    link_release();
     Ok(())
 }
 
-/// A release aborts on panic, so the linker leaves out the tables for unwinding, if the program is
-/// linked dynamically. Debug builds, which tests are, need them.
-fn leave_unwinding_out() {
-    const SCRIPT: &str = "targets/no-unwind.ld";
-    println!("cargo::rerun-if-changed={SCRIPT}");
+/// What the linker of a release is told. Debug builds, which tests are, are linked as usual.
+fn link_release() {
     let is = |variable: &str, value: &str| env::var(variable).is_ok_and(|found| found == value);
-    // The start of a static program of glibc refers to the tables.
-    let features = env::var("CARGO_CFG_TARGET_FEATURE").unwrap_or_default();
-    let is_static = features.split(',').any(|feature| feature == "crt-static");
-    if is("PROFILE", "release") && is("CARGO_CFG_TARGET_OS", "linux") && !is_static {
-        let root = env::var("CARGO_MANIFEST_DIR").unwrap_or_default();
-        for arg in [format!("-T,{root}/{SCRIPT}"), "--no-eh-frame-hdr".into()] {
-            println!("cargo::rustc-link-arg-bins=-Wl,{arg}");
-        }
+    if !is("PROFILE", "release") || !is("CARGO_CFG_TARGET_OS", "linux") {
+        return;
     }
+    // Text that a daemon does not need to start lies apart.
+    link_with("targets/layout.ld");
+    // A release aborts on panic, so it needs no tables for unwinding. But the start of a static
+    // program of glibc refers to them.
+    let features = env::var("CARGO_CFG_TARGET_FEATURE").unwrap_or_default();
+    if !features.split(',').any(|feature| feature == "crt-static") {
+        link_with("targets/no-unwind.ld");
+        println!("cargo::rustc-link-arg-bins=-Wl,--no-eh-frame-hdr");
+    }
+}
+
+/// Adds a linker script to the default one.
+fn link_with(script: &str) {
+    let root = env::var("CARGO_MANIFEST_DIR").unwrap_or_default();
+    println!("cargo::rerun-if-changed={script}");
+    println!("cargo::rustc-link-arg-bins=-Wl,-T,{root}/{script}");
 }
 
 /// The value of one capacity: that of its variable, or its default.

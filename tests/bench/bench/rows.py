@@ -44,12 +44,19 @@ def idle(subject, seconds):
 
 
 def held(subject, tools, steps, rest_s, kind=None, word="lease"):
-    """One server: memory at each number of leases, CPU of the joins, and memory a while after all have left."""
+    """One server: memory at each number of leases, CPU of the joins, and memory a while after all have left.
+
+    The first one is not counted: the system reads the text for it, which is no part of a lease.
+    """
     rows = {}
     with subject.serve() as server, Client(tools / "load", server.address, kind or subject.kind) as client:
         time.sleep(1)
-        empty = server.memory_kib()
-        count = 0
+        fresh = server.memory_kib()
+        client.join(1, RATE)
+        client.say(f"push {PUSHED}")
+        time.sleep(1)
+        first = server.memory_kib()
+        count = 1
         for step in steps:
             cpu = server.cpu_s()
             answer = client.join(step - count, RATE)
@@ -60,13 +67,13 @@ def held(subject, tools, steps, rest_s, kind=None, word="lease"):
             time.sleep(1)
             full = server.memory_kib()
             for name in ("rss", "pss", "anonymous"):
-                rows[f"{word}_{name}_kib_{step}"] = (full[name] - empty[name]) / step
+                rows[f"{word}_{name}_kib_{step}"] = (full[name] - first[name]) / (step - 1)
             rows[f"whole_rss_kib_{step}"] = full["rss"]
         if rest_s:
             client.say("leave")
             time.sleep(rest_s)
             rows["left_rss_kib"] = server.memory_kib()["rss"]
-            rows["left_empty_rss_kib"] = empty["rss"]
+            rows["left_empty_rss_kib"] = fresh["rss"]
     return rows
 
 
