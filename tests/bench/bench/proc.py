@@ -10,6 +10,10 @@ import time
 from pathlib import Path
 
 
+# Of the program and of the load client, each with 20,000 connections.
+FILES = 32_768
+
+
 class Failed(Exception):
     """A process under measurement did not do its work; one sentence."""
 
@@ -78,6 +82,9 @@ class Server:
     def threads(self):
         return len(os.listdir(f"/proc/{self.pid}/task"))
 
+    def descriptors(self):
+        return len(os.listdir(f"/proc/{self.pid}/fd"))
+
     def cpu_s(self):
         """CPU time so far. From schedstat (ns) where the kernel has it, else in ticks."""
         tasks = Path(f"/proc/{self.pid}/task")
@@ -126,6 +133,12 @@ class Client:
             raise Failed(f"of {peers} peers only {answer['joined']} could join")
         return answer
 
+    def churn(self, peers, rate):
+        """So many peers join and leave again, one after another."""
+        answer = self.say(f"churn {peers} {rate}")
+        if answer["left"] != peers:
+            raise Failed(f"of {peers} peers only {answer['left']} joined and left")
+
 
 def await_end(process):
     """Waits for the end of a process that was told to end, and makes it end after 5 s."""
@@ -147,9 +160,15 @@ def until(limit_s, condition, what):
 
 
 def raise_file_limit():
-    """Allows as many open files as the machine permits; returns how many."""
+    """Allows as many open files as are needed, or else as the machine permits; returns how many."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    for limit in (max(hard, FILES), hard):
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
+            return limit
+        except (ValueError, OSError):
+            # Only root may raise the hard limit.
+            pass
     return hard
 
 

@@ -1,6 +1,12 @@
 """The table: one line for each row, one column for each subject."""
 
 
+# Leases at which `growth` looks, and peers that have come and gone when `churn` does.
+STEPS = (100, 1_000, 4_000, 10_000, 20_000)
+CHURNED = (10_000, 100_000)
+CHURNED_QUICKLY = (500, 2_000)
+
+
 def kib(value):
     return f"{value / 1024:.1f} MiB" if value >= 10_240 else f"{value:.0f} KiB"
 
@@ -45,6 +51,10 @@ ROWS = [
     ("echo_per_cpu_s", "plain TCP echo per CPU second", number(0), "async-io, the same bytes, the same client, no encryption"),
     ("beats_share", "beats, share of the echo", number(2), "of what one core answers"),
     ("beats_share_cpu", "beats, share of the echo by CPU", number(2), "of what a CPU second answers"),
+    *[(f"growth_rss_kib_{n}", f"growth: a lease, of {n}", number(1, " KiB"), "one process; growth of RSS by lease, after 16 KiB of pings went each way") for n in STEPS],
+    *[(f"growth_beat_us_{n}", f"growth: CPU of a beat, of {n} leases", number(1, " µs"), "the same process; each lease beats as soon as it is answered") for n in STEPS],
+    *[(f"churn_rss_kib_{n}", f"RSS after {n} have joined and left", kib, "a minute later (quick: half of it)") for n in (*CHURNED_QUICKLY, *CHURNED)],
+    *[(f"churn_descriptors_{n}", f"its descriptors after {n}", number(0), "the same") for n in (*CHURNED_QUICKLY, *CHURNED)],
     ("list_nodes", "listing, nodes", number(0), "a native and four indexers; the load client holds their leases"),
     ("list_first_ms", "listing, first row", number(0, " ms"), "`nodes --json` asked of the native: until its first line, median"),
     ("list_ms", "listing, whole", number(0, " ms"), "until it ends, with all of them, median"),

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import resource
 import socket
 import statistics
 import subprocess
@@ -16,6 +17,8 @@ CLIENT_CORE = 1
 RATE = 150
 PUSHED = 16_384
 INDEXERS = 4
+# Of the program and of the load client, beside those of connections.
+FEW_FILES = 400
 
 
 def starts(subject, times):
@@ -74,6 +77,42 @@ def held(subject, tools, steps, rest_s, kind=None, word="lease"):
             time.sleep(rest_s)
             rows["left_rss_kib"] = server.memory_kib()["rss"]
             rows["left_empty_rss_kib"] = fresh["rss"]
+    return rows
+
+
+def growth(program, tools, steps):
+    """One server: what a lease takes, and a beat, at each number of leases for which there are files."""
+    rows = {}
+    steps = [step for step in steps if step + FEW_FILES <= resource.getrlimit(resource.RLIMIT_NOFILE)[0]]
+    with (
+        program.serve(core=SERVER_CORE) as server,
+        Client(tools / "load", server.address, program.kind, core=CLIENT_CORE) as client,
+    ):
+        time.sleep(1)
+        empty = server.memory_kib()["rss"]
+        count = 0
+        for step in steps:
+            client.join(step - count, RATE)
+            count = step
+            client.say(f"push {PUSHED}")
+            time.sleep(1)
+            rows[f"growth_rss_kib_{step}"] = (server.memory_kib()["rss"] - empty) / step
+            client.say("flood 1")
+            rows[f"growth_beat_us_{step}"] = 1e6 / flood(server, client, 5)["per_cpu_s"]
+    return rows
+
+
+def churn(program, tools, numbers, rest_s):
+    """One server: its memory and its descriptors a while after so many peers have joined and left, each number on top of the last."""
+    rows = {}
+    with program.serve() as server, Client(tools / "load", server.address, program.kind) as client:
+        done = 0
+        for number in numbers:
+            client.churn(number - done, RATE)
+            done = number
+            time.sleep(rest_s)
+            rows[f"churn_rss_kib_{number}"] = server.memory_kib()["rss"]
+            rows[f"churn_descriptors_{number}"] = server.descriptors()
     return rows
 
 

@@ -17,11 +17,12 @@ REPOSITORY = HERE.parent.parent
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "oc-discovery-bench"
 TARGET = Path(os.environ.get("CARGO_TARGET_DIR") or REPOSITORY / "target").resolve()
 
-# Room for 4000 leases beside the slots that are kept for natives and lease holders (one in eight).
+# Room for 20,000 leases beside the slots that are kept for natives and lease holders (one in eight).
 LARGE = {
-    "OC_DISCOVERY_MAX_NODES": "4096",
-    "OC_DISCOVERY_MAX_CONNECTIONS": "5120",
-    "OC_DISCOVERY_MAX_DHT_RECORDS": "4096",
+    "OC_DISCOVERY_MAX_NODES": "20480",
+    "OC_DISCOVERY_MAX_CONNECTIONS": "24576",
+    "OC_DISCOVERY_MAX_DHT_RECORDS": "20480",
+    "OC_DISCOVERY_MAX_PROVIDERS": "40960",
 }
 
 
@@ -47,7 +48,7 @@ def free_port():
 
 
 class Program:
-    """oc-discovery. `default` is built as a user builds it, `large` has room for 4000 leases."""
+    """oc-discovery. `default` is built as a user builds it, `large` has room for 20,000 leases."""
 
     name = "oc-discovery"
     kind = "record"

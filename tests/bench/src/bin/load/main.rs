@@ -6,6 +6,7 @@
 //! | line | what happens |
 //! |---|---|
 //! | `join N RATE` | N more peers connect and join, RATE a second |
+//! | `churn N RATE` | N peers join and leave at once, RATE a second, while the others go on |
 //! | `push BYTES` | each peer sends and receives so many bytes as pings, sixteen at a time |
 //! | `beat SECONDS` | the leases beat as always; tells their times, and how many are late |
 //! | `flood SECONDS` | each lease beats as soon as its last beat is answered |
@@ -189,6 +190,7 @@ impl Load {
         };
         match words.as_slice() {
             ["join", peers, rate] => Ok(self.join(number(peers)?, number(rate)?).await),
+            ["churn", peers, rate] => Ok(self.churn(number(peers)?, number(rate)?).await),
             ["push", bytes] => Ok(self.push(number(bytes)? as usize).await),
             ["beat", seconds] => Ok(self.beat(number(seconds)?).await),
             ["flood", seconds] => Ok(self.flood(number(seconds)?).await),
@@ -218,7 +220,8 @@ impl Load {
                 sleep(Duration::from_millis(1)).await;
             }
             self.counters.started.fetch_add(1, Ordering::Relaxed);
-            self.start(self.args.first + first + index);
+            let tasks = self.tasks.subscribe();
+            self.start(self.args.first + first + index, tasks);
         }
         let ended = || load(&self.counters.joined) + load(&self.counters.failed);
         while ended() < joined + failed + u64::from(peers) && began.elapsed() < limit {
@@ -236,12 +239,43 @@ impl Load {
         )
     }
 
-    fn start(&self, number: u32) {
+    /// Each of these peers finds, when it has joined, that it is to leave.
+    async fn churn(&mut self, peers: u32, rate: u32) -> String {
+        let over = || {
+            self.counters.left.load(Ordering::Relaxed)
+                + self.counters.failed.load(Ordering::Relaxed)
+        };
+        let leave = watch::Sender::new(Task::Leave);
+        let (began, before, rate) = (Instant::now(), over(), rate.max(1));
+        let left = self.counters.left.load(Ordering::Relaxed);
+        let limit = LIMIT + Duration::from_secs(1) * peers / rate;
+        for index in 0..peers {
+            let due = Duration::from_secs(1) * index / rate;
+            sleep(due.saturating_sub(began.elapsed())).await;
+            while u64::from(index) >= over() - before + JOINING && began.elapsed() < limit {
+                sleep(Duration::from_millis(1)).await;
+            }
+            self.start(self.args.first + index, leave.subscribe());
+        }
+        while over() < before + u64::from(peers) && began.elapsed() < limit {
+            sleep(Duration::from_millis(2)).await;
+        }
+        // The time that each took is of no use, and there are many.
+        if let Ok(mut times) = self.counters.join_us.lock() {
+            times.clear();
+        }
+        format!(
+            r#"{{"left":{},"seconds":{:.3}}}"#,
+            self.counters.left.load(Ordering::Relaxed) - left,
+            began.elapsed().as_secs_f64()
+        )
+    }
+
+    fn start(&self, number: u32, tasks: watch::Receiver<Task>) {
         let tell = Tell {
             counters: self.counters.clone(),
             began: Instant::now(),
         };
-        let tasks = self.tasks.subscribe();
         let Args {
             server,
             question,
