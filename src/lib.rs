@@ -16,7 +16,7 @@
 //! use core::time::Duration;
 //! use oc_discovery::protocol::{
 //!     Action, Addr, Addrs, Input, Instant, Node, NodeConfig, PeerId, Terms, clock::WallClock,
-//!     endpoint::Endpoint, lookup::Lookups, watch::Watches,
+//!     endpoint::Endpoint, listing::NoListings, lookup::Lookups, watch::Watches,
 //! };
 //!
 //! let mut now = Instant::from_millis(0);
@@ -27,11 +27,12 @@
 //! };
 //! let connect_interval = Duration::from_secs(60);
 //! let config = NodeConfig { terms, connect_interval, min_indexers: 1 };
-//! node.start(now, PeerId::from_bytes([1; 32]), 7, config);
-//! // It looks nothing up, and watches nothing.
+//! let own = PeerId::from_bytes([1; 32]);
+//! node.start(now, own, 7, config);
+//! // It looks nothing up, and lists and watches nothing.
 //! let (mut lookups, mut watches) = (Lookups::<0, 0, 0>::new(), Watches::<0, 1, 0>::new());
-//! let clock = WallClock::new(0);
-//! let mut endpoint = Endpoint::new(now, &mut node, &mut lookups, &mut watches, clock);
+//! let (listings, clock) = (NoListings::new(own), WallClock::new(0));
+//! let mut endpoint = Endpoint::new(now, &mut node, &mut lookups, &mut watches, listings, clock);
 //!
 //! // /ip4/192.0.2.1/tcp/4820, as a binary multiaddress.
 //! let addr = Addr::from_slice(&[4, 192, 0, 2, 1, 6, 0x12, 0xd4]).unwrap();

@@ -136,6 +136,17 @@ impl Driver<'_> {
                 let to = (server, &addrs);
                 self.lookups.ask(&mut self.env, query, to, &ask.into());
             }
+            Action::List {
+                query,
+                server,
+                addrs,
+                ask,
+            } => {
+                if let Some(request) = self.env.endpoint.listings().request(query, ask) {
+                    let to = (server, &addrs);
+                    self.lookups.ask(&mut self.env, query, to, &request);
+                }
+            }
             Action::Respond { request, lookup } => {
                 if let Some(outcome) = self.env.endpoint.outcome(lookup) {
                     self.env.net.respond(request, &outcome.response());
@@ -149,6 +160,10 @@ impl Driver<'_> {
             | Action::Behind { .. }
             | Action::Notify { .. }
             | Action::Dismiss { .. }) => self.watches.perform(&mut self.env, watch),
+            ref
+            listed @ (Action::Rows { .. } | Action::Progress { .. } | Action::Listed { .. }) => {
+                self.listings.perform(&mut self.env, listed);
+            }
             Action::Done { lookup } => self.lookups.tell(&mut self.env, lookup),
             Action::Retry => {
                 log::info!("the network has changed: tries again at once what did not answer")

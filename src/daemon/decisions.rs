@@ -48,9 +48,12 @@ pub(super) fn told_response(query: &Query, response: &Result<Response<'_>, Failu
 }
 
 /// Logs what the core has decided. What has a line at a lower level is left out, and so are the
-/// frames of watches.
+/// frames of watches and the rows of listings.
 pub(super) fn decided(action: &Action) {
-    use Action::{Behind, Contested, Denied, Hear, Notify, ReadOn, Refreshed, Retry, Uncontested};
+    use Action::{
+        Behind, Contested, Denied, Hear, Notify, Progress, ReadOn, Refreshed, Retry, Rows,
+        Uncontested,
+    };
     let is_left_out = matches!(
         action,
         Contested(_)
@@ -60,6 +63,8 @@ pub(super) fn decided(action: &Action) {
             | Uncontested { .. }
             | Behind { .. }
             | Hear { .. }
+            | Rows { .. }
+            | Progress { .. }
             | Notify { .. }
             | ReadOn { .. }
     );
@@ -125,6 +130,16 @@ impl fmt::Display for Decided<'_> {
                 };
                 ("asks", Some(server), format!("{}{why}", at(addrs)))
             }
+            Action::List {
+                query,
+                server,
+                addrs,
+                ..
+            } => {
+                let why = format!("{}, for{}", at(addrs), of(query));
+                ("asks", Some(server), why)
+            }
+            Action::Listed { listing } => ("has ended listing", None, format!(" {}", listing.0)),
             Action::Watch { server, addrs, .. } => ("watches", Some(server), at(addrs)),
             Action::Gone { peer, .. } => {
                 ("tells a reader of the end of", Some(peer), String::new())
@@ -201,11 +216,12 @@ fn write(
     f.write_str(more)
 }
 
-/// Which request or search it is: of the machine by its peer, of a lookup by its number.
+/// Which request or search it is: of the machine by its peer, of a lookup or a listing by its number.
 fn of(query: &Query) -> String {
     match query {
         Query::Machine(peer) => format!(" {}", short(peer)),
         Query::Lookup(query) => format!(" question {} of a lookup", query.0),
+        Query::Listing { query, .. } => format!(" question {} of a listing", query.0),
     }
 }
 

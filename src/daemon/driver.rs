@@ -25,6 +25,7 @@ use super::{
     machines::Places,
     mistakes::Files,
     natives::{self, Learned},
+    nodes::Listings,
     problems::Problems,
     record::OwnRecord,
     report::{AddressLog, table, text},
@@ -46,6 +47,7 @@ use crate::{
         clock::WallClock,
         codec::directory::Request,
         endpoint::Endpoint,
+        listing,
     },
 };
 
@@ -78,6 +80,7 @@ pub(super) struct Driver<'m> {
     pub(super) record: OwnRecord,
     pub(super) state: StateFile,
     pub(super) lookups: Lookups,
+    pub(super) listings: Listings,
     pub(super) watches: Watches,
     /// First beats that the core wants to be kept: one for each identity that it checks, 16 at
     /// most.
@@ -157,7 +160,8 @@ impl<'m> Driver<'m> {
             machine.remember_lost(now, lost.restored(now, own_ms));
         }
         let checks = Checks::new(config, now, seed);
-        let mut endpoint = Endpoint::new(now, machine, lookups, watches, wall);
+        let listings = listing::Listings::new(own);
+        let mut endpoint = Endpoint::new(now, machine, lookups, watches, listings, wall);
         // The first record too has no service whose check has not passed yet.
         endpoint.offer(checks.health.offered());
         Ok(Self {
@@ -170,6 +174,7 @@ impl<'m> Driver<'m> {
             record: OwnRecord::new(key, config),
             state,
             lookups: Lookups::default(),
+            listings: Listings::default(),
             watches: Watches::default(),
             held_beats: Vec::new(),
             is_over: false,
@@ -231,7 +236,6 @@ impl<'m> Driver<'m> {
     pub(super) fn timeout(&self) -> Instant {
         [
             self.env.endpoint.next_timeout(),
-            self.lookups.timeout(),
             self.checks.timeout(),
             self.link_timeout(),
             self.records,
@@ -257,6 +261,7 @@ impl<'m> Driver<'m> {
     pub(super) fn pump(&mut self) {
         let now = self.env.now();
         self.watches.note_readers(&mut self.env);
+        self.listings.note_readers(&mut self.env);
         while let Some(action) = self.env.poll(now) {
             self.perform(action);
         }
@@ -265,7 +270,6 @@ impl<'m> Driver<'m> {
         self.check_if_due(now);
         self.ask_back_if_due(now);
         self.speak_if_due(now);
-        self.lookups.pump_listings(&mut self.env);
         self.expire_records_if_due(now);
     }
 
@@ -322,7 +326,7 @@ impl<'m> Driver<'m> {
                 return self.watches.events(&mut self.env, query, parts);
             }
             CallEvent::MadeInParts(PartsCall::Nodes(query), parts) => {
-                return self.lookups.nodes(&self.env, &query, parts);
+                return self.listings.begin(&mut self.env, &query, parts);
             }
             #[cfg(feature = "dns")]
             CallEvent::Resolve(lookup) => return self.lookups.resolve(&mut self.env, lookup),

@@ -2,18 +2,26 @@
 
 use super::{
     clock,
-    machines::{ProgramLookups, ProgramWatches},
+    machines::{MAX_LISTINGS, ProgramListing, ProgramLookups, ProgramWatches},
 };
 use crate::{
     net::Net,
     protocol::{Action, Input, Instant, Machine, PeerId, endpoint::Endpoint, restart},
 };
 
+/// The core of the program.
+pub(super) type ProgramEndpoint<'m> = Endpoint<
+    &'m mut dyn Machine,
+    &'m mut ProgramLookups,
+    &'m mut ProgramWatches,
+    Box<ProgramListing>,
+    MAX_LISTINGS,
+>;
+
 /// The network side, the core and the time.
 pub(super) struct Environment<'m> {
     pub(super) net: Net,
-    pub(super) endpoint:
-        Endpoint<&'m mut dyn Machine, &'m mut ProgramLookups, &'m mut ProgramWatches>,
+    pub(super) endpoint: ProgramEndpoint<'m>,
     pub(super) own: PeerId,
     /// The names of nodes that were released, the latest first.
     pub(super) released: Vec<(PeerId, String)>,

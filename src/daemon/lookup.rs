@@ -1,5 +1,5 @@
 //! What waits for the core's lookups and what they wait for: operators and programs on one side,
-//! requests and searches of the network on the other.
+//! requests and searches of the network on the other. Those of listings are here, too.
 //!
 //! Invariant: each request and search under way has one entry here, until it has ended. The core's
 //! bounds are the bounds of these tables; but a request outlives its lookup if the operator leaves,
@@ -13,16 +13,16 @@ use self::answers::{add_granting, answer_of};
 use super::{
     decisions,
     environment::Environment,
-    machines::MAX_LOOKUPS,
-    nodes::{ListingId, Listings, MAX_LISTINGS},
+    machines::{MAX_LISTINGS, MAX_LOOKUPS},
     request::{CallAnswer, Reply},
 };
 use crate::{
     net::{OwnRequestId, dht::SearchId, envelope::Libp2p},
     protocol::{
-        Addrs, Instant, Name, PeerId, TableStats,
-        codec::directory::{Request, Response},
-        lookup::{FULL, LookupId, MAX_OPEN, Query, QueryId, Question},
+        Addrs, Name, PeerId, TableStats,
+        codec::directory::Request,
+        listing::Row,
+        lookup::{FULL, LookupId, MAX_OPEN, Query, Question},
     },
 };
 
@@ -43,7 +43,6 @@ enum Asker {
 /// What waits for a server's response.
 pub(super) enum Requester {
     Core(Query),
-    Listing(ListingId, QueryId),
     /// Whether a server reaches this process: the driver has read the answer.
     DialBack,
 }
@@ -56,7 +55,6 @@ pub(super) struct Lookups {
     /// The most requests that waited at once since [`Lookups::take_peak`].
     most: usize,
     searches: HashMap<SearchId, Query>,
-    pub(super) listings: Listings,
     next: u64,
     /// Requests for which there was no room.
     refused: u64,
@@ -116,27 +114,20 @@ impl Lookups {
         request: &Request,
     ) {
         // The few requests of the machine always have room.
-        if matches!(query, Query::Lookup(_)) && !self.has_room() {
-            return env.endpoint.responded(env.now(), query, None, &Libp2p);
+        if !matches!(query, Query::Machine(_)) && !self.has_room() {
+            let (now, no_rows) = (env.now(), &mut |_, _: &Row<'_>| {});
+            return env.endpoint.responded(now, query, None, &Libp2p, no_rows);
         }
         let id = self.name(Requester::Core(query));
         env.net.request(server, addrs, id, request);
     }
 
-    /// Takes the answer to a request, or its failure (`None`). Returns the core's name of it, if
-    /// the core has asked.
-    pub(super) fn answered(
-        &mut self,
-        id: OwnRequestId,
-        response: Option<&Response<'_>>,
-    ) -> Option<Query> {
+    /// Takes note that a request is answered, or has failed. Returns the core's name of it, if the
+    /// core has asked.
+    pub(super) fn answered(&mut self, id: OwnRequestId) -> Option<Query> {
         match self.requests.remove(&id)? {
             Requester::Core(query) => Some(query),
             Requester::DialBack => None,
-            Requester::Listing(listing, query) => {
-                self.listings.responded((listing, query), response);
-                None
-            }
         }
     }
 
@@ -173,11 +164,6 @@ impl Lookups {
         }
     }
 
-    /// When a listing has something to do without an event.
-    pub(super) fn timeout(&self) -> Option<Instant> {
-        self.listings.timeout()
-    }
-
     /// The statistics for `status`.
     pub(super) fn stats(&self, env: &Environment) -> impl Iterator<Item = TableStats> + use<> {
         let requests = TableStats {
@@ -189,7 +175,7 @@ impl Lookups {
         };
         let classes = env.endpoint.lookup_stats().into_iter();
         let classes = classes.filter(|class| class.capacity > 0);
-        classes.chain([self.listings.stats(), requests])
+        classes.chain([env.endpoint.listings().stats(), requests])
     }
 
     /// The most requests that waited at once since the last call, with the name of their table.

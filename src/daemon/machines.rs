@@ -11,6 +11,7 @@ use crate::{
         capacities::{
             MAX_INDEXERS, MAX_KNOWN, MAX_NATIVES, MAX_NODES, MAX_RESPONSIBLE, MAX_WATCHED,
         },
+        listing::Listing,
         lookup::Lookups,
         watch::{
             Watches,
@@ -47,6 +48,12 @@ pub(super) const MAX_LOOKUPS: usize =
 
 pub(super) type ProgramLookups =
     Lookups<MAX_FINDS, MAX_LISTS, MAX_PEER_LOOKUPS, MAX_PROGRAM_LOOKUPS>;
+
+/// Listings at once.
+pub(super) const MAX_LISTINGS: usize = 2;
+
+/// It is on the heap while it is under way.
+pub(super) type ProgramListing = Listing<Vec<u64>>;
 
 /// Watches of this process at once.
 pub(super) const MAX_WATCHES: usize = MAX_OF_PEER;

@@ -1,6 +1,6 @@
-//! One process of the protocol, as its host drives it: the machine of its role, its lookups and
-//! watches, and around them what decides when the record is signed, what time it is, and how the
-//! process ends.
+//! One process of the protocol, as its host drives it: the machine of its role, its lookups,
+//! listings and watches, and around them what decides when the record is signed, what time it is,
+//! and how the process ends.
 //!
 //! ```text
 //!            what happened, with `now`                     actions
@@ -16,8 +16,8 @@
 //! decides nothing.
 //!
 //! Invariants:
-//! - The machine's actions come first. Then the record is signed, lookups and watches go on, the
-//!   end is begun or over, and every [`HOUSEKEEPING`] the host looks at what has changed.
+//! - The machine's actions come first. Then the record is signed, lookups, watches and listings go
+//!   on, the end is begun or over, and every [`HOUSEKEEPING`] the host looks at what has changed.
 //! - Requests and searches are named by a [`Query`] alone: a host knows nothing of what waits.
 //! - What an action makes of a connection's slot follows it as [`Action::Slot`].
 //! - A record that could not be signed is due again at the next housekeeping, not before.
@@ -25,6 +25,7 @@
 //!   would forget its servers. [`Action::End`] comes once, when all last beats are answered
 //!   or their time is over, and nothing comes after it.
 
+mod listings;
 mod lookups;
 
 use core::ops::DerefMut;
@@ -34,6 +35,7 @@ use super::{
     StreamId, address,
     clock::WallClock,
     farewell::Farewells,
+    listing::{Listing, Listings},
     lookup::{LookupAction, Lookups, Query, Question},
     restart::HOUSEKEEPING,
     rivals::FirstBeat,
@@ -73,12 +75,13 @@ enum Stage {
 }
 
 /// One process: `M` is its machine, owned (`Box<dyn Machine>`) or borrowed (`&mut Node`), `L` its
-/// [`Lookups`] and `W` its [`Watches`]. They are large, so they can be placed where they never
-/// move.
-pub struct Endpoint<M, L, W> {
+/// [`Lookups`], `W` its [`Watches`] and `P` the place of a [`Listing`], of which there are `N`.
+/// They are large, so they can be placed where they never move.
+pub struct Endpoint<M, L, W, P, const N: usize> {
     machine: M,
     lookups: L,
     watches: W,
+    listings: Listings<P, N>,
     clock: WallClock,
     signing: Signing,
     farewells: Farewells,
@@ -92,27 +95,40 @@ impl<
     M,
     L,
     W,
+    P,
+    B,
     const F: usize,
     const G: usize,
-    const P: usize,
+    const O: usize,
     const D: usize,
     const R: usize,
     const K: usize,
     const V: usize,
-> Endpoint<M, L, W>
+    const N: usize,
+> Endpoint<M, L, W, P, N>
 where
     M: DerefMut<Target: Machine>,
-    L: DerefMut<Target = Lookups<F, G, P, D>>,
+    L: DerefMut<Target = Lookups<F, G, O, D>>,
     W: DerefMut<Target = Watches<R, K, V>>,
+    P: DerefMut<Target = Listing<B>>,
+    B: AsRef<[u64]> + AsMut<[u64]>,
 {
-    /// A process that starts at `now` with a machine, lookups and watches that have started, and
-    /// with what the clock remembers of earlier runs.
-    pub fn new(now: Instant, machine: M, lookups: L, watches: W, clock: WallClock) -> Self {
+    /// A process that starts at `now` with a machine, lookups and watches that have started, with
+    /// its listings, and with what the clock remembers of earlier runs.
+    pub fn new(
+        now: Instant,
+        machine: M,
+        lookups: L,
+        watches: W,
+        listings: Listings<P, N>,
+        clock: WallClock,
+    ) -> Self {
         Self {
             signing: Signing::new(machine.role()),
             machine,
             lookups,
             watches,
+            listings,
             clock,
             farewells: Farewells::default(),
             stage: Stage::Runs,
@@ -170,6 +186,7 @@ where
             return Some(Action::Sign);
         }
         self.poll_lookups(now)
+            .or_else(|| self.listings.poll(now, &mut *self.machine))
             .or_else(|| self.poll_end(now))
             .or_else(|| self.poll_house(now))
     }
@@ -273,6 +290,7 @@ where
             self.machine.next_timeout(),
             self.lookups.timeout(),
             self.watches.timeout(),
+            self.listings.timeout(),
             self.farewells.timeout(),
             house,
         ];
@@ -335,7 +353,7 @@ where
     }
 }
 
-impl<M: DerefMut<Target: Machine>, L, W> Endpoint<M, L, W> {
+impl<M: DerefMut<Target: Machine>, L, W, P, const N: usize> Endpoint<M, L, W, P, N> {
     /// Sets the addresses that this process announces, best first. Given before a poll; it costs
     /// nothing if they are the same.
     pub fn announce<'a>(&mut self, addrs: impl Iterator<Item = &'a [u8]> + Clone) {

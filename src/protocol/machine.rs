@@ -30,6 +30,7 @@ use super::{
     lease::Lease,
     lease_table::StreamRecord,
     life::LeaseEnd,
+    listing::{ListAsk, ListingId},
     lookup::{Ask, KnownServer, LookupId, Query},
     lost::{Lost, LostPeer},
     native::{LiveIndexer, NewestIndexer, Responsible},
@@ -168,6 +169,36 @@ pub enum Action {
     Done {
         /// The lookup.
         lookup: LookupId,
+    },
+    /// Of an endpoint only: ask a server for a listing, with [`Listings::request`], and dial if
+    /// needed; then call [`Endpoint::responded`](super::endpoint::Endpoint::responded) once.
+    ///
+    /// [`Listings::request`]: super::listing::Listings::request
+    List {
+        /// Names the listing and its query.
+        query: Query,
+        /// The server.
+        server: PeerId,
+        /// Where it listens; empty if this is not known.
+        addrs: Addrs,
+        /// The query.
+        ask: ListAsk,
+    },
+    /// Of an endpoint only: call [`Endpoint::rows`](super::endpoint::Endpoint::rows).
+    Rows {
+        /// The listing.
+        listing: ListingId,
+    },
+    /// Of an endpoint only: tell the reader how far the listing is
+    /// ([`Listings::of`](super::listing::Listings::of)). It takes the room of one row.
+    Progress {
+        /// The listing.
+        listing: ListingId,
+    },
+    /// Of an endpoint only: the listing is over. How far it came can be read until the next poll.
+    Listed {
+        /// The listing.
+        listing: ListingId,
     },
     /// Of an endpoint only: open a watch stream to this server for a reader, with the reader's
     /// filter ([`Watches::of`]), and end the one that may be open. Then call [`Watches::told`]

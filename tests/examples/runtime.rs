@@ -23,6 +23,7 @@ use oc_discovery::protocol::{
         record::{Kind, sign},
     },
     endpoint::Endpoint,
+    listing::{Listing, NoListings},
     lookup::Lookups,
     watch::Watches,
 };
@@ -70,10 +71,11 @@ fn main() {
         min_indexers: 1,
     };
     node.start(network.now(), NODE, 1, config);
-    // A sensor looks nothing up, and watches nothing.
+    // A sensor looks nothing up, and lists and watches nothing.
     let (mut lookups, mut watches) = (Lookups::new(), Watches::new());
     let (now, clock) = (network.now(), WallClock::new(0));
-    let mut node = Endpoint::new(now, &mut node, &mut lookups, &mut watches, clock);
+    let listings = NoListings::new(NODE);
+    let mut node = Endpoint::new(now, &mut node, &mut lookups, &mut watches, listings, clock);
     let (native, addrs) = (&NATIVE, &addrs());
     node.handle(network.now(), Input::NativeLearned { native, addrs });
     node.announce(addrs.iter().map(|addr| addr.as_slice()));
@@ -84,7 +86,13 @@ fn main() {
 }
 
 /// A node that grants no leases and looks nothing up.
-type Sensor<'m> = Endpoint<&'m mut Node, &'m mut Lookups<0, 0, 0>, &'m mut Watches<0, 1, 0>>;
+type Sensor<'m> = Endpoint<
+    &'m mut Node,
+    &'m mut Lookups<0, 0, 0>,
+    &'m mut Watches<0, 1, 0>,
+    &'static mut Listing<[u64; 0]>,
+    0,
+>;
 
 /// Carries out the actions of the node until it is `end`. Returns how many beats were answered.
 fn run(runtime: &mut impl Runtime, node: &mut Sensor, end: Instant) -> u64 {
@@ -103,7 +111,8 @@ fn run(runtime: &mut impl Runtime, node: &mut Sensor, end: Instant) -> u64 {
                     let response = length.and_then(|length| answer.get(..length));
                     let mut room = Room::default();
                     let response = response.and_then(|body| decode_response(body, &mut room).ok());
-                    node.responded(now, query, response.as_ref(), &Unsigned);
+                    let response = response.as_ref();
+                    node.responded(now, query, response, &Unsigned, &mut |_, _| {});
                 }
                 Action::Beat { server, beat, .. } => {
                     let mut envelope = [0; 1024];

@@ -8,13 +8,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use oc_discovery::protocol::{
     self, Addr, Addrs, Indexer, IndexerConfig, Instant, Machine, Name, Native, NativeConfig, Node,
     NodeConfig, PeerId, RequestId, Role, StreamId, clock::WallClock, endpoint::Endpoint,
-    lookup::Query,
+    listing::Listings, lookup::Query,
 };
 
 use crate::{
     dht::Envelope,
     flash::Flash,
     frames::Frame,
+    listing::{Listed, Place},
     lookup::{NO_LOOKUPS, Slots},
     network::{Input, StreamKey},
     scenario::{Loss, Plan, Size},
@@ -37,14 +38,15 @@ pub enum State {
 }
 
 /// A process.
-pub type Process = Endpoint<Box<dyn Machine>, Box<Slots>, Box<Table>>;
+pub type Process = Endpoint<Box<dyn Machine>, Box<Slots>, Box<Table>, Place, 1>;
 
 /// Before the first process.
 fn no_process() -> Process {
     let machine = Box::new(Node::new());
     let (lookups, watches) = (Box::new(NO_LOOKUPS), Box::new(NO_WATCHES));
-    let clock = WallClock::new(0);
-    Endpoint::new(Instant::default(), machine, lookups, watches, clock)
+    let listings = Listings::new(PeerId::from_bytes([0; 32]));
+    let (now, clock) = (Instant::default(), WallClock::new(0));
+    Endpoint::new(now, machine, lookups, watches, listings, clock)
 }
 
 /// One device.
@@ -95,6 +97,8 @@ pub struct Device {
     pub inbound: BTreeMap<StreamKey, StreamId>,
     /// Its watch, and its watchers.
     pub watching: Watching,
+    /// Its listing.
+    pub listed: Listed,
     /// Number of the next stream, request, search.
     pub next: u64,
     /// Own requests that wait for their responses.
@@ -139,6 +143,7 @@ impl Device {
             left: BTreeMap::new(),
             inbound: BTreeMap::new(),
             watching: Watching::default(),
+            listed: Listed::default(),
             next: 0,
             asked: BTreeMap::new(),
             requests: BTreeMap::new(),
@@ -255,6 +260,7 @@ impl Device {
         self.left.clear();
         self.inbound.clear();
         self.watching = Watching::default();
+        self.listed = Listed::default();
         self.asked.clear();
         self.requests.clear();
         self.searches.clear();
@@ -283,8 +289,9 @@ impl Device {
         lookups.start(self.peer);
         let mut watches = Box::new(NO_WATCHES);
         watches.start(self.peer);
+        let listings = Listings::new(self.peer);
         let now_here = self.instant(now);
-        self.endpoint = Endpoint::new(now_here, machine, lookups, watches, clock);
+        self.endpoint = Endpoint::new(now_here, machine, lookups, watches, listings, clock);
         for (peer, addrs) in natives {
             let learned = protocol::Input::NativeLearned {
                 native: peer,

@@ -3,13 +3,15 @@
 use oc_discovery::protocol::{
     Addrs, Entries, IndexersAnswer, PeerId, RequestId,
     codec::directory::{Request, Response, Room},
+    listing::Row,
     lookup::Query,
 };
 
 use crate::{
-    device::DeviceNo,
+    device::{Device, DeviceNo},
     frames::{Frame, Seals},
     heartbeat::READER,
+    invariants::ensure,
     network::{Input, PATIENCE},
     world::World,
 };
@@ -117,14 +119,22 @@ impl World {
         let Some(query) = device.asked.remove(&number) else {
             return Ok(());
         };
-        device
-            .endpoint
-            .responded(now, query, response.as_ref(), &Seals);
+        let Device {
+            endpoint, listed, ..
+        } = device;
+        let mut said = Ok(());
+        let say = &mut |_, row: &Row<'_>| said = said.and(listed.say(row));
+        endpoint.responded(now, query, response.as_ref(), &Seals, say);
+        said.or_else(|rule| ensure(false, no, rule))?;
         match (query, response) {
             (Query::Machine(_), Some(Response::Indexers(answer))) => {
                 self.note_offers(no, answer.offers.iter());
             }
             (Query::Machine(_), _) => {}
+            (Query::Listing { .. }, response) => {
+                let listed = &mut self.devices[no].listed;
+                listed.note_told(self.now, query, response.as_ref());
+            }
             (Query::Lookup(_), response) => self.note_told(no, query, response.as_ref()),
         }
         Ok(())

@@ -55,10 +55,12 @@ impl World {
     /// Polls until there is no action left.
     pub fn drain(&mut self, no: DeviceNo) -> Result<(), String> {
         for _ in 0..MOST_ACTIONS {
+            self.read_rows(no);
             let device = &mut self.devices[no];
             let (now, system_ms) = (device.instant(self.now), device.system_ms(self.now));
             device.endpoint.announce([&*device.addr()].into_iter());
             let Some(action) = device.endpoint.poll(now, system_ms) else {
+                self.check_listing(no)?;
                 return self.check_watches(no);
             };
             self.trace.note(self.now, &(no, &action));
@@ -257,6 +259,10 @@ impl World {
             | Action::Denied { .. }
             | Action::Contested(_)
             | Action::Uncontested { .. } => {}
+            listed @ (Action::List { .. }
+            | Action::Rows { .. }
+            | Action::Progress { .. }
+            | Action::Listed { .. }) => return self.act_on_listing(no, listed),
             watch @ (Action::Watch { .. }
             | Action::ReadOn { .. }
             | Action::Hear { .. }

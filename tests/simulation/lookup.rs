@@ -50,6 +50,8 @@ pub struct Desk {
     watches: BTreeMap<(DeviceNo, LookupId), Watch>,
     /// Lookups that are over, and complete ones among them.
     pub ended: [u64; 2],
+    /// Listings that are over, and complete ones among them.
+    pub listed: [u64; 2],
     /// Whether operators have stopped asking by themselves.
     is_closed: bool,
     /// The result of the last one: the subjects, and whether it is complete.
@@ -100,7 +102,8 @@ impl World {
             return Ok(());
         }
         let of = self.rng.below(self.devices.len() as u64) as usize;
-        let question = match self.rng.below(3) {
+        let question = match self.rng.below(4) {
+            3 => return self.list_nodes(no),
             0 => Question::Indexers,
             1 => Question::Peer(self.devices[of].peer),
             _ => Question::Name(self.devices[of].name(of)),
@@ -208,18 +211,20 @@ impl World {
         Ok(())
     }
 
-    /// Checks that some lookups were complete; otherwise the run has tested nothing.
+    /// Checks that some lookups and listings were complete; otherwise the run has tested nothing.
     pub fn lookups_were_some(&self) -> Result<(), String> {
-        let [ended, complete] = self.desk.ended;
-        match complete > 0 {
-            true => Ok(()),
-            false => Err(format!("{complete} of {ended} lookups were complete")),
+        let of = [(self.desk.ended, "lookups"), (self.desk.listed, "listings")];
+        for ([ended, complete], what) in of {
+            if complete == 0 {
+                return Err(format!("{complete} of {ended} {what} were complete"));
+            }
         }
+        Ok(())
     }
 
     /// Whether one of the servers that the device has to ask lists the peer: itself, its natives,
     /// and the indexers that are live there; of a native, those that are live at itself.
-    fn is_listed_for(&self, no: DeviceNo, peer: &PeerId) -> bool {
+    pub fn is_listed_for(&self, no: DeviceNo, peer: &PeerId) -> bool {
         let device = &self.devices[no];
         let natives = device.natives.iter().copied();
         let is_native = device.role == Role::Native;

@@ -7,8 +7,8 @@
 //!   every device holds a lease again.
 //! - **Random walks**: small worlds in which each step is any event that may come next, in any
 //!   order that the network allows.
-//! - **Lookups**: scenarios in which devices look each other up all the time, and at the end
-//!   without faults.
+//! - **Lookups**: scenarios in which devices look each other up and list all nodes all the time,
+//!   and at the end without faults.
 //! - **Stories**: scripts of a few operations each, that say what an operator sees (`stories`).
 //! - **Hostile servers**: a walk of a node among servers that violate the protocol.
 //!
@@ -37,6 +37,8 @@ mod heartbeat;
 mod hostile;
 mod invariants;
 mod ledger;
+mod listing;
+mod listings;
 mod lookup;
 mod network;
 mod providers;
@@ -79,6 +81,7 @@ fn lookups(seed: u64, trace: Trace) -> runner::Run {
     let outcome = world
         .run()
         .and_then(|()| world.any_finds_any())
+        .and_then(|()| world.any_lists_all())
         .and_then(|()| world.lookups_were_some());
     runner::Run::of(world, outcome)
 }

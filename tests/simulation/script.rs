@@ -9,12 +9,13 @@
 mod plan;
 
 use std::{
+    collections::BTreeSet,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     thread,
     time::Duration,
 };
 
-use oc_discovery::protocol::{Input, Rng, Role, StreamRecord, lookup::Question};
+use oc_discovery::protocol::{Input, Presence, Rng, Role, StreamRecord, lookup::Question};
 
 use crate::{
     device::{Device, DeviceNo},
@@ -85,6 +86,8 @@ pub enum Op<'a> {
     LookUpName(&'a str, &'a str),
     /// Its operator asks for the indexers.
     ListIndexers(&'a str),
+    /// Its operator lists all nodes.
+    ListNodes(&'a str),
     /// Its operator begins to watch all nodes.
     Watches(&'a str),
     /// This becomes true within this many seconds.
@@ -125,6 +128,13 @@ pub enum Seen<'a> {
     FirstOf(&'a str, u32),
     /// The server reports that two devices use this identity.
     Contested(&'a str, &'a str),
+    /// The listing of the first is over and complete. These are the nodes that are there; no other
+    /// is.
+    Rows(&'a str, &'a [&'a str]),
+    /// The listing of the first has ended without these servers, and only without them.
+    RowsWithout(&'a str, &'a [&'a str]),
+    /// The listing of the first says that the node has left or was lost.
+    RowOfVanished(&'a str, &'a str),
     /// The watch of the first says that the node is there.
     Tells(&'a str, &'a str),
     /// The reverse of `Tells`.
@@ -287,6 +297,11 @@ impl Stage {
                 self.ask(name, Question::Peer(self.world.devices[what].peer))
             }
             Op::ListIndexers(name) => self.ask(name, Question::Indexers),
+            Op::ListNodes(name) => {
+                let no = self.number(name);
+                self.world.list_nodes(no)?;
+                self.world.step(no, Vec::new())
+            }
             Op::Watches(name) => self.world.watch(self.number(name)),
             Op::Within(seconds, seen) => {
                 let end = self.after(seconds);
@@ -392,6 +407,11 @@ impl Stage {
             wanted.sort();
             found == wanted
         };
+        let peers = |names: &[&str]| {
+            let all = names.iter().flat_map(|name| self.all(name));
+            all.map(|no| world.devices[no].peer)
+                .collect::<BTreeSet<_>>()
+        };
         match seen {
             Seen::Leased(node) => every(node, &|node| node.holds_with(now, |_| true)),
             Seen::Under(client, server) => every(client, &|client| {
@@ -438,6 +458,20 @@ impl Stage {
             Seen::Contested(server, peer) => every(peer, &|peer| {
                 any(server, &|server| {
                     server.view(now).contested.contains(&peer.peer)
+                })
+            }),
+            Seen::Rows(lister, nodes) => every(lister, &|Device { listed, .. }| {
+                listed.is_complete() && listed.nodes(Presence::Alive) == peers(nodes)
+            }),
+            Seen::RowsWithout(lister, servers) => every(lister, &|lister| {
+                lister.listed.silent() == Some(&peers(servers))
+            }),
+            Seen::RowOfVanished(lister, node) => every(node, &|node| {
+                every(lister, &|Device { listed, .. }| {
+                    let vanished = [Presence::Left, Presence::Lost];
+                    vanished
+                        .iter()
+                        .any(|how| listed.nodes(*how).contains(&node.peer))
                 })
             }),
             Seen::Tells(watcher, node) => every(node, &|node| {

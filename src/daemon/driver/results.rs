@@ -6,6 +6,7 @@ use crate::{
     protocol::{
         Input, Instant, PeerId, Reason,
         codec::directory::{Response, Room, decode_response},
+        listing::Row,
         lookup::{Query, RecordCopy},
     },
 };
@@ -36,14 +37,17 @@ impl Driver<'_> {
         };
         self.note_dialed_back(now, id, &response);
         let answer = response.as_ref().ok();
-        let Some(query) = self.lookups.answered(id, answer) else {
+        let Some(query) = self.lookups.answered(id) else {
             return;
         };
         decisions::told_response(&query, &response);
         if let Query::Machine(server) = query {
             self.note_response(now, server, &response);
         }
-        self.env.endpoint.responded(now, query, answer, &Libp2p);
+        let listings = &self.listings;
+        let say = &mut |listing, row: &Row<'_>| listings.say(listing, row);
+        let endpoint = &mut self.env.endpoint;
+        endpoint.responded(now, query, answer, &Libp2p, say);
     }
 
     /// Notes what a native has answered to a request of the machine, or why it did not.

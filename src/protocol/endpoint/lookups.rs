@@ -1,4 +1,4 @@
-//! The lookups of an endpoint, and what its host gives back: responses, and results of searches.
+//! The lookups of an endpoint, and the results of searches, which its host gives back.
 
 use core::ops::DerefMut;
 
@@ -7,17 +7,15 @@ use super::Endpoint;
 use crate::protocol::Action;
 use crate::protocol::{
     Addrs, Coverage, Entries, Input, Instant, Machine, PeerId, Reader, RequestId, TableStats,
-    codec::{
-        directory::{Request, Response},
-        record::Verifier,
-    },
+    codec::directory::{Request, Response},
     lookup::{LookupId, Lookups, Outcome, Query, Question, RecordCopy, Served},
 };
 
-impl<M, L, W, const F: usize, const G: usize, const P: usize, const D: usize> Endpoint<M, L, W>
+impl<M, L, W, P, const F: usize, const G: usize, const O: usize, const D: usize, const N: usize>
+    Endpoint<M, L, W, P, N>
 where
     M: DerefMut<Target: Machine>,
-    L: DerefMut<Target = Lookups<F, G, P, D>>,
+    L: DerefMut<Target = Lookups<F, G, O, D>>,
 {
     /// Serves the directory request of a peer that can dial what `reader` says. The entries of a
     /// list are put into `entries`, which the response borrows. `None`: the answer comes as
@@ -70,33 +68,14 @@ where
         self.lookups.stats()
     }
 
-    /// Takes a server's response to a request ([`Action::Ask`]), or its failure. Records that do
-    /// not verify are ignored.
-    pub fn responded(
-        &mut self,
-        now: Instant,
-        query: Query,
-        response: Option<&Response<'_>>,
-        verifier: &impl Verifier,
-    ) {
-        match query {
-            Query::Lookup(query) => self.lookups.responded(now, query, response, verifier),
-            Query::Machine(ref native) => {
-                let answer = match response {
-                    Some(Response::Indexers(answer)) => Some(*answer),
-                    _ => None,
-                };
-                self.machine.handle(now, Input::Answered { native, answer });
-            }
-        }
-    }
-
     /// Takes a record that a search found ([`Action::Search`]), verified and decoded; its validity
     /// is checked here.
     pub fn found(&mut self, (now, system_ms): (Instant, u64), query: Query, copy: RecordCopy<'_>) {
         let own_ms = self.own_ms(now, system_ms);
         match query {
             Query::Lookup(query) => _ = self.lookups.found(now, own_ms, query, copy),
+            // A listing searches for nothing.
+            Query::Listing { .. } => {}
             Query::Machine(ref peer) => self.machine.handle(
                 now,
                 Input::SearchValue {
@@ -128,6 +107,7 @@ where
         let own_ms = self.own_ms(now, system_ms);
         match query {
             Query::Lookup(query) => _ = self.lookups.searched(now, query, reached),
+            Query::Listing { .. } => {}
             Query::Machine(ref peer) => {
                 self.machine
                     .handle(now, Input::SearchEnded { peer, own_ms });

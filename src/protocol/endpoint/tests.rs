@@ -3,14 +3,15 @@ use std::{boxed::Box, vec, vec::Vec};
 
 use super::*;
 use crate::protocol::{
-    Ack, Addr, Addrs, Entries, Grant, Indexer, IndexerConfig, IndexersPage, Reach, RequestId,
-    Terms,
+    Ack, Addr, Addrs, Cursor, Entries, EntriesPage, Filter, Grant, Indexer, IndexerConfig,
+    IndexersPage, Reach, RequestId, Terms,
     codec::{
         directory::{Request, Response},
         heartbeat::AckCause,
         record::{Kind, RecordError, Verifier},
     },
     input::tests::Events,
+    listing::{LIMIT, ListAsk, ListingId, Row, States},
     lookup::OPERATOR_LIMIT,
 };
 
@@ -19,7 +20,13 @@ const ADDR: &[u8] = &[4, 192, 0, 2, 1, 6, 0x12, 0xd4];
 const TODAY: u64 = 1_000_000;
 const NATIVE: PeerId = PeerId::from_bytes([9; 32]);
 
-type Process = Endpoint<Box<Indexer<4>>, Box<Lookups<1, 1, 1>>, Box<Watches<1, 4, 2>>>;
+type Process = Endpoint<
+    Box<Indexer<4>>,
+    Box<Lookups<1, 1, 1>>,
+    Box<Watches<1, 4, 2>>,
+    Box<Listing<Vec<u64>>>,
+    1,
+>;
 
 fn at(millis: u64) -> Instant {
     Instant::from_millis(millis)
@@ -42,7 +49,9 @@ fn process() -> Process {
     let mut lookups = Box::new(const { Lookups::new() });
     lookups.start(PeerId::from_bytes([1; 32]));
     let watches = Box::new(const { Watches::new() });
-    let mut process = Endpoint::new(at(0), indexer, lookups, watches, WallClock::new(TODAY));
+    let listings = Listings::new(PeerId::from_bytes([1; 32]));
+    let clock = WallClock::new(TODAY);
+    let mut process = Endpoint::new(at(0), indexer, lookups, watches, listings, clock);
     process.announce([ADDR].into_iter());
     process
 }
@@ -214,12 +223,25 @@ impl Verifier for NoKeys {
     }
 }
 
+/// Gives the process the response to a request. Returns the nodes of which a listing makes rows.
+fn responded(
+    process: &mut Process,
+    now: u64,
+    query: Query,
+    response: Option<&Response<'_>>,
+) -> Vec<PeerId> {
+    let mut rows = vec![];
+    let say = &mut |_, row: &Row<'_>| rows.push(row.peer);
+    process.responded(at(now), query, response, &NoKeys, say);
+    rows
+}
+
 /// Carries out all that is due at `now`, where no server answers and no search finds anything.
 /// Returns the last action, which ends a lookup.
 fn in_vain(process: &mut Process, now: u64) -> Action {
     for _ in 0..100 {
         match process.poll(at(now), TODAY) {
-            Some(Action::Ask { query, .. }) => process.responded(at(now), query, None, &NoKeys),
+            Some(Action::Ask { query, .. }) => _ = responded(process, now, query, None),
             Some(Action::Search { query, .. } | Action::Providers { query, .. }) => {
                 process.searched((at(now), TODAY), query, 0);
             }
@@ -241,7 +263,7 @@ fn lookup_asks_by_poll_and_is_done_when_its_servers_have_answered() {
     assert_eq!(process.poll(at(10), TODAY), None);
     assert!(process.outcome(lookup).is_none());
     let page = Response::Page(IndexersPage::default());
-    process.responded(at(20), query, Some(&page), &NoKeys);
+    responded(&mut process, 20, query, Some(&page));
     assert_eq!(process.poll(at(20), TODAY), Some(Action::Done { lookup }));
     assert!(process.outcome(lookup).unwrap().is_complete);
     assert_eq!(process.poll(at(20), TODAY), None);
@@ -290,4 +312,80 @@ fn request_of_a_peer_that_needs_a_lookup_is_answered_when_it_is_over() {
     let mut entries = Entries::new();
     let answer = process.serve(at(20), asker, find, &mut entries);
     assert!(matches!(answer, Some(Response::Records { .. })));
+}
+
+/// A listing that has begun at 10 ms, of a process that holds a lease, with room for these rows.
+fn lists(process: &mut Process, room: usize) -> Option<ListingId> {
+    let which = (Filter::default(), States::ALL);
+    let place = || Box::new(Listing::new(vec![0; 64]));
+    let listing = process.list(at(10), 7, which, place)?;
+    process.listings_mut().has_room(listing, room);
+    Some(listing)
+}
+
+#[test]
+fn listing_asks_by_poll_and_is_over_when_its_servers_have_answered() {
+    let mut process = leased();
+    let listing = lists(&mut process, 100).unwrap();
+    assert_eq!(lists(&mut process, 100), None, "there is one place");
+    // Its own rows, then what the native is asked for: indexers, and nodes.
+    for _ in 0..3 {
+        let page = EntriesPage::default();
+        let (query, response) = match process.poll(at(10), TODAY) {
+            Some(Action::Rows { listing }) => {
+                process.rows(at(10), listing, &mut |row| panic!("{row:?}"));
+                continue;
+            }
+            Some(Action::List { query, ask, .. }) => match ask {
+                ListAsk::Indexers(_) => (query, Response::Page(IndexersPage::default())),
+                ListAsk::Nodes(_) => (query, Response::Entries(page)),
+            },
+            other => panic!("{other:?}"),
+        };
+        assert!(
+            process
+                .listings()
+                .request(query, ListAsk::Nodes(Cursor::Start))
+                .is_some()
+        );
+        assert_eq!(responded(&mut process, 20, query, Some(&response)), []);
+    }
+    let listed = process.poll(at(20), TODAY);
+    assert_eq!(listed, Some(Action::Listed { listing }));
+    assert!(process.listings().of(listing).unwrap().is_complete());
+    assert_eq!(process.poll(at(20), TODAY), None);
+    assert!(
+        process.listings().of(listing).is_none(),
+        "its place is free"
+    );
+    assert_eq!(process.listings().stats().refused, 1);
+}
+
+#[test]
+fn listing_that_no_server_answers_ends_in_its_time_without_an_event() {
+    let mut process = leased();
+    let listing = lists(&mut process, 100).unwrap();
+    let mut now = at(10);
+    loop {
+        match process.poll(now, TODAY) {
+            Some(Action::Listed { .. }) => break,
+            Some(Action::Rows { listing }) => process.rows(now, listing, &mut |_| {}),
+            Some(_) => {}
+            None => now = process.next_timeout().unwrap(),
+        }
+    }
+    assert!(now <= at(10) + LIMIT);
+    assert!(!process.listings().of(listing).unwrap().is_complete());
+}
+
+#[test]
+fn listing_of_a_reader_that_leaves_asks_no_more() {
+    let mut process = leased();
+    let listing = lists(&mut process, 100).unwrap();
+    process.listings_mut().leave(listing);
+    assert_eq!(process.poll(at(10), TODAY), None);
+    assert!(
+        lists(&mut process, 100) > Some(listing),
+        "it has another number"
+    );
 }

@@ -7,20 +7,22 @@
 //!  at the end: the nodes that left or were lost and are not alive anywhere ─▶ rows, latest first
 //! ```
 //!
-//! The host polls after each event, does what [`ListingAction`] says, and passes the rows on
-//! through [`Rows`]. It decides nothing.
+//! The endpoint polls them ([`Listings`]); the host gives a place for each, says how many rows its
+//! reader has room for, and passes the rows on. It decides nothing.
 //!
 //! Invariants:
 //! - A row leaves at once; nothing is kept of it but a fingerprint of its id, so that a node with
 //!   two leases has one row. A node that is alive anywhere has no other row, whatever other servers
 //!   say.
-//! - A server is asked only if the reader has room for all rows of its answer.
+//! - A server is asked only if the reader has room for all rows of its answer, and that room is
+//!   used for nothing else.
 //! - A listing asks at most [`MAX_SERVERS`] servers, [`MAX_OPEN`] at a time. A server that has not
 //!   answered within [`LIST_PATIENCE`] counts as silent and gives its turn to the next. The listing
 //!   ends [`LIMIT`] after it began, except for the rows of the vanished, which wait for the reader.
 //! - It is complete only if every server asked has answered with all its pages, and nothing was
 //!   left out for lack of room or said twice.
 
+mod listings;
 mod rows;
 mod seen;
 #[cfg(test)]
@@ -46,6 +48,7 @@ use seen::Seen;
 use turns::Turns;
 use vanished::Vanished;
 
+pub use listings::{ListingId, Listings, NoListings};
 pub use seen::{MAX_SEEN, SEEN_WORDS};
 pub use vanished::MAX_VANISHED;
 
@@ -104,21 +107,13 @@ pub struct Row<'a> {
     pub server: Option<PeerId>,
 }
 
-/// Where the rows of a listing go.
-pub trait Rows {
-    /// Rows that it has room for.
-    fn room(&self) -> usize;
-    /// Takes a row. The listing makes no more than there is room for.
-    fn row(&mut self, row: &Row<'_>);
-}
-
-/// What the host must do.
+/// The next step of a listing.
 #[derive(Clone, Debug, PartialEq)]
 #[expect(
     clippy::large_enum_variant,
-    reason = "an action is done at once, and four addresses fit in 512 bytes"
+    reason = "a step is done at once, and four addresses fit in 512 bytes"
 )]
-pub enum ListingAction {
+pub(super) enum ListingStep {
     /// Ask a server, and dial if needed; then call [`Listing::responded`] once.
     Ask {
         /// Names the query.
@@ -130,13 +125,15 @@ pub enum ListingAction {
         /// What it is asked for.
         ask: ListAsk,
     },
+    /// Call [`Listing::rows`].
+    Rows,
     /// Tell the reader how far the listing is.
     Progress,
     /// The listing is over.
     Done,
 }
 
-const _: () = assert!(size_of::<ListingAction>() <= MAX_MOVED);
+const _: () = assert!(size_of::<ListingStep>() <= MAX_MOVED);
 
 /// What a server is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -163,58 +160,72 @@ pub struct Listing<B> {
     own_indexers: Option<Cursor>,
     seen: Seen<B>,
     vanished: Vanished,
+    /// Rows that the reader has room for.
+    room: usize,
     /// Something was left out.
     is_cut: bool,
     is_over: bool,
 }
 
 impl<B: AsRef<[u64]> + AsMut<[u64]>> Listing<B> {
-    /// A listing that begins at `now` in the process with the id `own`, and asks all servers that
-    /// `home` knows. The numbers in `buffer` must be 0; `seed` keeps others from choosing ids with
-    /// colliding fingerprints.
-    pub fn begin<H: Home + ?Sized>(
-        now: Instant,
-        own: PeerId,
-        seed: u64,
-        filter: Filter,
-        states: States,
-        home: &H,
-        buffer: B,
-    ) -> Self {
-        let mut listing = Self {
-            own,
-            filter,
-            states,
-            deadline: now + LIMIT,
-            progress: now + PROGRESS,
+    /// The place of a listing that has not begun. The numbers in `buffer` must be 0.
+    pub fn new(buffer: B) -> Self {
+        Self {
+            own: PeerId::from_bytes([0; 32]),
+            filter: Filter::default(),
+            states: States::ALL,
+            deadline: Instant::default(),
+            progress: Instant::default(),
             servers: Servers::new(),
             turns: Turns::default(),
-            own_nodes: Some(Cursor::Start),
+            own_nodes: None,
             own_indexers: None,
-            seen: Seen::new(seed, buffer),
+            seen: Seen::new(buffer),
             vanished: Vanished::default(),
+            room: 0,
             is_cut: false,
-            is_over: false,
-        };
+            is_over: true,
+        }
+    }
+
+    /// Begins at `now` in the process with the id `own`, to ask all servers that `home` knows.
+    /// `seed` keeps others from choosing ids with colliding fingerprints. There is no room for a
+    /// row yet.
+    pub(super) fn begin<H: Home + ?Sized>(
+        &mut self,
+        now: Instant,
+        (own, seed): (PeerId, u64),
+        (filter, states): (Filter, States),
+        home: &H,
+    ) {
+        (self.own, self.filter, self.states) = (own, filter, states);
+        (self.deadline, self.progress) = (now + LIMIT, now + PROGRESS);
+        self.seen.seed(seed);
+        self.own_nodes = Some(Cursor::Start);
+        self.is_over = false;
         home.servers(now, &mut |KnownServer {
                                     peer,
                                     role,
                                     is_held,
                                 }| match role {
-            Role::Native => listing.ask_native(peer),
-            Role::Indexer if is_held => listing.ask(peer, Addrs::new()),
+            Role::Native => self.ask_native(peer),
+            Role::Indexer if is_held => self.ask(peer, Addrs::new()),
             Role::Indexer | Role::Node => {}
         });
         match home.role() {
-            Role::Native => listing.own_indexers = Some(Cursor::Start),
+            Role::Native => self.own_indexers = Some(Cursor::Start),
             // A process that knows no server knows few nodes.
-            Role::Indexer | Role::Node => listing.is_cut |= listing.turns.is_settled(),
+            Role::Indexer | Role::Node => self.is_cut |= self.turns.is_settled(),
         }
-        listing
+    }
+
+    /// The reader has room for this many rows.
+    pub(super) fn has_room(&mut self, rows: usize) {
+        self.room = rows;
     }
 
     /// The request that asks a server.
-    pub fn request(&self, ask: ListAsk) -> Request {
+    pub(super) fn request(&self, ask: ListAsk) -> Request {
         match ask {
             ListAsk::Indexers(from) => Ask::Indexers(from).into(),
             ListAsk::Nodes(from) => Request::List {
@@ -225,16 +236,16 @@ impl<B: AsRef<[u64]> + AsMut<[u64]>> Listing<B> {
         }
     }
 
-    /// Takes a server's response to a query, or its failure. Returns whether it was waited for.
-    pub fn responded(
+    /// Takes a server's response to a query, or its failure. Its rows are given to `say`.
+    pub(super) fn responded(
         &mut self,
         query: QueryId,
         response: Option<&Response<'_>>,
         verifier: &impl Verifier,
-        rows: &mut dyn Rows,
-    ) -> bool {
+        say: &mut dyn FnMut(&Row<'_>),
+    ) {
         let Some((server, ask)) = self.turns.close(query) else {
-            return false;
+            return;
         };
         match (ask, response) {
             (ListAsk::Indexers(from), Some(Response::Page(page))) => {
@@ -250,7 +261,7 @@ impl<B: AsRef<[u64]> + AsMut<[u64]>> Listing<B> {
             (ListAsk::Nodes(from), Some(Response::Entries(page))) => {
                 self.servers.answered(&server);
                 for entry in page.entries {
-                    self.take((entry, server), verifier, rows);
+                    self.take((entry, server), verifier, say);
                 }
                 if !self.turns.go_on(server, from, page.next) {
                     self.servers.lacks(&server);
@@ -262,16 +273,14 @@ impl<B: AsRef<[u64]> + AsMut<[u64]>> Listing<B> {
             }
             (_, None) => self.turns.give_up_pages(&server, ask),
         }
-        true
     }
 
-    /// The next action at `now`, if there is one.
-    pub fn poll<H: Home + ?Sized>(
+    /// The next step at `now`, if there is one.
+    pub(super) fn poll<H: Home + ?Sized>(
         &mut self,
         now: Instant,
         home: &mut H,
-        rows: &mut dyn Rows,
-    ) -> Option<ListingAction> {
+    ) -> Option<ListingStep> {
         if self.is_over {
             return None;
         }
@@ -281,30 +290,50 @@ impl<B: AsRef<[u64]> + AsMut<[u64]>> Listing<B> {
             self.is_cut |= self.turns.end() | had_more;
         }
         self.read_own_indexers(now, home);
-        self.read_own_nodes(now, home, rows);
-        if let Some(ask) = self.next_ask(now, home, rows.room()) {
+        if self.has_rows() {
+            return Some(ListingStep::Rows);
+        }
+        if let Some(ask) = self.next_ask(now, home) {
             return Some(ask);
         }
-        let is_settled =
-            self.turns.is_settled() && self.own_nodes.is_none() && self.own_indexers.is_none();
-        if is_settled {
-            self.is_over = self.tell_vanished(rows);
-            return self.is_over.then_some(ListingAction::Done);
+        if self.has_asked_all() {
+            self.is_over = self.vanished.is_empty();
+            return self.is_over.then_some(ListingStep::Done);
         }
-        (now >= self.progress).then(|| {
-            self.progress = now + PROGRESS;
-            ListingAction::Progress
+        self.poll_progress(now)
+    }
+
+    /// The reader is told how far the listing is, if there is room for that and for all rows to
+    /// come.
+    fn poll_progress(&mut self, now: Instant) -> Option<ListingStep> {
+        if now < self.progress {
+            return None;
+        }
+        self.progress = now + PROGRESS;
+        (self.room > self.turns.rows_to_come()).then(|| {
+            self.room -= 1;
+            ListingStep::Progress
         })
     }
 
-    /// When [`Listing::poll`] has an action without an event.
-    pub fn timeout(&self) -> Option<Instant> {
+    /// Whether there is nothing to be read any more, here or at a server.
+    fn has_asked_all(&self) -> bool {
+        self.turns.is_settled() && self.own_nodes.is_none() && self.own_indexers.is_none()
+    }
+
+    /// When [`Listing::poll`] has a step without an event.
+    pub(super) fn timeout(&self) -> Option<Instant> {
         let waits_for_the_reader = self.turns.is_settled() && self.own_nodes.is_none();
         if self.is_over || waits_for_the_reader {
             return None;
         }
         let first = self.deadline.min(self.progress);
         Some(self.turns.timeout().map_or(first, |open| open.min(first)))
+    }
+
+    /// Whether the listing is over.
+    pub(super) fn is_over(&self) -> bool {
+        self.is_over
     }
 
     /// Servers that were asked, and those that have answered everything, each once.

@@ -3,23 +3,47 @@
 //! Invariant: an entry makes a row only if it verifies and was asked for, and each node has one row
 //! at most while the set of seen nodes has room.
 
-use super::{Home, Listing, Row, Rows};
+use super::{Home, Listing, Row};
 use crate::protocol::{
     Cursor, Entries, Entry, Instant, MAX_ENTRIES, Name, PeerId, Presence, Selection, Subject,
     codec::record::{Kind, Record, Verifier, contents, open},
 };
 
 impl<B: AsRef<[u64]> + AsMut<[u64]>> Listing<B> {
-    /// Makes rows of the own directory while there is room for them, whatever servers answer
-    /// meanwhile.
-    pub(super) fn read_own_nodes<H: Home + ?Sized>(
+    /// Whether [`Listing::rows`] has a row to give.
+    pub(super) fn has_rows(&self) -> bool {
+        let has_own = self.own_nodes.is_some() && self.has_room_for_a_page();
+        let has_vanished = self.has_asked_all() && !self.vanished.is_empty();
+        has_own || has_vanished && self.room > 0
+    }
+
+    /// Gives the rows that no server is asked for to `say`: those of the own directory, and at the
+    /// end those of the vanished, while there is room for them.
+    pub(super) fn rows<H: Home + ?Sized>(
         &mut self,
         now: Instant,
         home: &H,
-        rows: &mut dyn Rows,
+        say: &mut dyn FnMut(&Row<'_>),
+    ) {
+        self.read_own_nodes(now, home, say);
+        if self.has_asked_all() {
+            self.tell_vanished(say);
+        }
+    }
+
+    /// Whether there is room for a page, whatever servers answer meanwhile.
+    pub(super) fn has_room_for_a_page(&self) -> bool {
+        self.room >= self.turns.rows_to_come() + MAX_ENTRIES
+    }
+
+    fn read_own_nodes<H: Home + ?Sized>(
+        &mut self,
+        now: Instant,
+        home: &H,
+        say: &mut dyn FnMut(&Row<'_>),
     ) {
         while let Some(from) = self.own_nodes
-            && rows.room() >= self.turns.rows_to_come() + MAX_ENTRIES
+            && self.has_room_for_a_page()
         {
             let mut entries = Entries::new();
             let which = Selection {
@@ -33,7 +57,7 @@ impl<B: AsRef<[u64]> + AsMut<[u64]>> Listing<B> {
                 if let Subject::Signed(envelope) = entry.subject {
                     // It was verified when it was listed.
                     if let Some(record) = contents(Kind::Node, envelope) {
-                        self.show((entry, self.own), &record, rows);
+                        self.show((entry, self.own), &record, say);
                     }
                 } else {
                     self.note_vanished(entry);
@@ -48,7 +72,7 @@ impl<B: AsRef<[u64]> + AsMut<[u64]>> Listing<B> {
         &mut self,
         (entry, server): (&Entry<'_>, PeerId),
         verifier: &impl Verifier,
-        rows: &mut dyn Rows,
+        say: &mut dyn FnMut(&Row<'_>),
     ) {
         let Subject::Signed(envelope) = entry.subject else {
             return self.note_vanished(entry);
@@ -59,32 +83,33 @@ impl<B: AsRef<[u64]> + AsMut<[u64]>> Listing<B> {
             return;
         }
         let _ = open(verifier, Kind::Node, envelope, |record| {
-            self.show((entry, server), record, rows);
+            self.show((entry, server), record, say);
         });
     }
 
-    /// Shows the rows of those that vanished and are alive nowhere, the latest first, while there
-    /// is room. Returns whether all are shown.
-    pub(super) fn tell_vanished(&mut self, rows: &mut dyn Rows) -> bool {
-        while rows.room() > 0 {
+    /// Says which nodes have vanished and are alive nowhere, the latest first, while there is room.
+    fn tell_vanished(&mut self, say: &mut dyn FnMut(&Row<'_>)) {
+        while self.room > 0 {
             let (seen, states) = (&self.seen, self.states);
-            let shown = self.vanished.take_latest(|row| {
-                if !seen.contains(&row.peer) && states.shows(row.presence) {
-                    rows.row(row);
+            let said = self.vanished.take_latest(|row| {
+                let is_said = !seen.contains(&row.peer) && states.shows(row.presence);
+                if is_said {
+                    say(row);
                 }
+                usize::from(is_said)
             });
-            if shown.is_none() {
-                return true;
+            match said {
+                Some(rows) => self.room -= rows,
+                None => return,
             }
         }
-        false
     }
 
     fn show(
         &mut self,
         (entry, server): (&Entry<'_>, PeerId),
         record: &Record<'_>,
-        rows: &mut dyn Rows,
+        say: &mut dyn FnMut(&Row<'_>),
     ) {
         if !self.filter.admits(record) {
             return;
@@ -93,7 +118,9 @@ impl<B: AsRef<[u64]> + AsMut<[u64]>> Listing<B> {
             return self.vanish(record.peer, record.name, entry);
         }
         if self.seen.insert(&record.peer) && self.states.shows(Presence::Alive) {
-            rows.row(&Row {
+            // Before a server was asked there was room for all rows of its answer.
+            self.room = self.room.saturating_sub(1);
+            say(&Row {
                 peer: record.peer,
                 name: record.name,
                 presence: Presence::Alive,

@@ -27,13 +27,18 @@ pub(super) struct Seen<B> {
 
 impl<B: AsRef<[u64]> + AsMut<[u64]>> Seen<B> {
     /// An empty set: all numbers in `places` are 0.
-    pub(super) fn new(seed: u64, places: B) -> Self {
+    pub(super) fn new(places: B) -> Self {
         Self {
-            seed,
+            seed: 0,
             used: 0,
             is_full: false,
             places,
         }
+    }
+
+    /// Sets what fingerprints depend on, while the set is empty.
+    pub(super) fn seed(&mut self, seed: u64) {
+        self.seed = seed;
     }
 
     /// Adds the node. Returns true if it was not in the set; also for a node that finds no room.
@@ -99,6 +104,12 @@ impl<B: AsRef<[u64]> + AsMut<[u64]>> Seen<B> {
 mod tests {
     use super::*;
 
+    fn seen<const P: usize>(seed: u64) -> Seen<[u64; P]> {
+        let mut seen = Seen::new([0; P]);
+        seen.seed(seed);
+        seen
+    }
+
     fn peer(n: u16) -> PeerId {
         let mut bytes = [0; 32];
         bytes[..2].copy_from_slice(&n.to_le_bytes());
@@ -107,7 +118,7 @@ mod tests {
 
     #[test]
     fn node_is_new_once() {
-        let mut seen = Seen::new(7, [0; 1024]);
+        let mut seen = seen::<1024>(7);
         for n in 0..896 {
             assert!(!seen.contains(&peer(n)));
             assert!(seen.insert(&peer(n)), "{n}");
@@ -118,7 +129,7 @@ mod tests {
 
     #[test]
     fn seven_of_eight_places_are_used_and_then_nodes_stay_new() {
-        let mut seen = Seen::new(7, [0; 8]);
+        let mut seen = seen::<8>(7);
         for n in 0..7 {
             assert!(seen.insert(&peer(n)));
         }
@@ -132,7 +143,7 @@ mod tests {
 
     #[test]
     fn fingerprints_depend_on_the_seed_and_on_all_of_the_id() {
-        let of = |seed, peer: &PeerId| Seen::new(seed, [0; 8]).print(peer);
+        let of = |seed, peer: &PeerId| seen::<8>(seed).print(peer);
         assert_ne!(of(1, &peer(1)), of(2, &peer(1)));
         let mut last = [0; 32];
         last[31] = 1;
@@ -141,7 +152,7 @@ mod tests {
 
     #[test]
     fn set_without_places_takes_nothing_in() {
-        let mut seen = Seen::new(1, [0; 0]);
+        let mut seen = seen::<0>(1);
         assert!(seen.insert(&peer(1)) && seen.insert(&peer(1)));
         assert!(seen.is_full());
     }

@@ -149,12 +149,8 @@ struct Shown {
     servers: Vec<Option<u16>>,
 }
 
-impl Rows for Shown {
-    fn room(&self) -> usize {
-        self.room
-    }
-
-    fn row(&mut self, row: &Row<'_>) {
+impl Shown {
+    fn say(&mut self, row: &Row<'_>) {
         self.room = self.room.checked_sub(1).expect("there is room for the row");
         let age = row.age.as_millis() as u64;
         self.rows.push((number(&row.peer), row.presence, age));
@@ -211,10 +207,15 @@ impl Desk {
         self.begin_with(Filter::default(), States::ALL)
     }
 
-    fn begin_with(mut self, filter: Filter, states: States) -> Self {
-        let buffer = vec![0; 4096];
-        let listing = Listing::begin(at(0), peer(0), 5, filter, states, &self.home, buffer);
-        self.listing = Some(Box::new(listing));
+    fn begin_with(self, filter: Filter, states: States) -> Self {
+        self.begin_in(4096, (filter, states))
+    }
+
+    /// Begins with a set of so many places.
+    fn begin_in(mut self, places: usize, which: (Filter, States)) -> Self {
+        let mut listing = Box::new(Listing::new(vec![0; places]));
+        listing.begin(at(0), (peer(0), 5), which, &self.home);
+        self.listing = Some(listing);
         self.poll(0);
         self
     }
@@ -225,13 +226,22 @@ impl Desk {
 
     fn poll(&mut self, now: u64) {
         let listing = self.listing.as_mut().unwrap();
-        while let Some(action) = listing.poll(at(now), &mut self.home, &mut self.shown) {
-            match action {
-                ListingAction::Ask {
+        listing.has_room(self.shown.room);
+        while let Some(step) = listing.poll(at(now), &mut self.home) {
+            match step {
+                ListingStep::Ask {
                     query, server, ask, ..
                 } => self.asked.push((number(&server), ask, query)),
-                ListingAction::Progress => self.progress.push(now),
-                ListingAction::Done => self.is_done = true,
+                ListingStep::Rows => {
+                    let shown = &mut self.shown;
+                    listing.rows(at(now), &self.home, &mut |row| shown.say(row));
+                }
+                ListingStep::Progress => {
+                    let room = self.shown.room.checked_sub(1);
+                    self.shown.room = room.expect("there is room for it");
+                    self.progress.push(now);
+                }
+                ListingStep::Done => self.is_done = true,
             }
         }
     }
@@ -243,7 +253,8 @@ impl Desk {
         let position = self.asked.iter().position(is_it);
         let (_, _, query) = self.asked.remove(position.expect("it was asked"));
         let listing = self.listing.as_mut().unwrap();
-        listing.responded(query, response, &Seals, &mut self.shown);
+        let shown = &mut self.shown;
+        listing.responded(query, response, &Seals, &mut |row| shown.say(row));
         self.poll(now);
     }
 
@@ -465,6 +476,50 @@ fn server_is_asked_when_all_of_its_rows_have_room() {
     desk.shown.room = 64;
     desk.poll(3);
     assert_eq!(desk.waiting(), [1, 2]);
+}
+
+#[test]
+fn word_of_progress_takes_no_room_of_rows_that_may_come() {
+    let second = after(PROGRESS);
+    for (room, progress) in [(32, &[][..]), (33, &[second])] {
+        let mut desk = Desk::new(Role::Node).indexers([1]);
+        desk.shown.room = room;
+        let mut desk = desk.begin();
+        assert_eq!(desk.waiting(), [1]);
+        desk.poll(second);
+        assert_eq!(desk.progress, progress);
+        assert_eq!(desk.listing().timeout(), Some(at(2 * second)));
+        let page: Vec<_> = (10..42).map(alive).collect();
+        desk.lists(second, 1, &page, None);
+        assert_eq!(desk.rows().len(), 32);
+        assert!(desk.is_done && desk.listing().is_complete());
+    }
+}
+
+#[test]
+fn end_needs_no_room_of_a_row() {
+    let mut desk = Desk::new(Role::Native);
+    desk.home.nodes = (1..=32).map(|n| (n, envelope(n))).collect();
+    desk.shown.room = 32;
+    let desk = desk.begin();
+    assert_eq!(desk.shown.room, 0);
+    assert!(desk.is_done && desk.listing().is_complete());
+}
+
+#[test]
+fn own_directory_is_read_when_a_page_of_it_has_room() {
+    let mut desk = Desk::new(Role::Native);
+    desk.home.nodes = (1..=33).map(|n| (n, envelope(n))).collect();
+    desk.shown.room = 31;
+    let mut desk = desk.begin();
+    assert!(desk.rows().is_empty());
+    desk.shown.room = 32;
+    desk.poll(1);
+    assert_eq!(desk.rows().len(), 32);
+    desk.shown.room = 32;
+    desk.poll(2);
+    assert_eq!(desk.rows().len(), 33);
+    assert!(desk.is_done && desk.listing().is_complete());
 }
 
 #[test]

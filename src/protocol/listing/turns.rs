@@ -5,7 +5,7 @@
 
 use heapless::Vec;
 
-use super::{Home, LIST_PATIENCE, ListAsk, Listing, ListingAction, MAX_OPEN};
+use super::{Home, LIST_PATIENCE, ListAsk, Listing, ListingStep, MAX_OPEN};
 use crate::protocol::{
     Addrs, Cursor, Instant, MAX_ENTRIES, MAX_LIST, Offer, PeerId,
     capacities::MAX_NATIVES,
@@ -69,8 +69,9 @@ impl Turns {
         of_nodes.count() * MAX_ENTRIES
     }
 
-    /// Which server to ask next, and for what, if there is `room` for so many rows.
-    fn take(&mut self, room: usize) -> Option<(PeerId, Addrs, ListAsk)> {
+    /// Which server to ask next, and for what. `may_list`: whether there is room for the rows of a
+    /// page.
+    fn take(&mut self, may_list: bool) -> Option<(PeerId, Addrs, ListAsk)> {
         if self.open.is_full() {
             return None;
         }
@@ -81,7 +82,7 @@ impl Turns {
             pages.is_open = true;
             return Some((pages.native, Addrs::new(), ListAsk::Indexers(pages.from)));
         }
-        if room < self.rows_to_come() + MAX_ENTRIES {
+        if !may_list {
             return None;
         }
         if let Some((server, from)) = self.going_on.pop() {
@@ -218,16 +219,16 @@ impl<B: AsRef<[u64]> + AsMut<[u64]>> Listing<B> {
         }
     }
 
-    /// The next query, if there is `room` for the rows of its answer.
+    /// The next query, if there is room for the rows of its answer.
     pub(super) fn next_ask<H: Home + ?Sized>(
         &mut self,
         now: Instant,
         home: &H,
-        room: usize,
-    ) -> Option<ListingAction> {
-        let (server, addrs, ask) = self.turns.take(room)?;
+    ) -> Option<ListingStep> {
+        let may_list = self.has_room_for_a_page();
+        let (server, addrs, ask) = self.turns.take(may_list)?;
         self.servers.asked(&server);
-        Some(ListingAction::Ask {
+        Some(ListingStep::Ask {
             query: self.turns.open(now, server, ask),
             server,
             addrs: home.addrs_of(&server).cloned().unwrap_or(addrs),

@@ -29,6 +29,11 @@ pub(super) struct Vanished {
 }
 
 impl Vanished {
+    /// Whether all are told.
+    pub(super) fn is_empty(&self) -> bool {
+        self.nodes.is_empty()
+    }
+
     /// Takes note of what a server tells of a node. False: there was no room for one of the nodes.
     pub(super) fn tell(
         &mut self,

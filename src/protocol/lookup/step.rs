@@ -6,7 +6,7 @@ use core::time::Duration;
 use super::Lookups;
 use crate::protocol::{
     Addrs, Count, Cursor, Key, Name, Offer, PeerId, Reach, RecordInfo, Role, Tally, Want,
-    codec::service::ServiceName, machine::MAX_MOVED,
+    codec::service::ServiceName, listing::ListingId, machine::MAX_MOVED,
 };
 
 /// The subject of a lookup.
@@ -38,7 +38,7 @@ impl Question {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LookupId(pub u64);
 
-/// Names one query of a lookup, to a server or to the DHT.
+/// Names one query of a lookup or a listing, to a server or to the DHT.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct QueryId(pub u64);
 
@@ -50,6 +50,13 @@ pub enum Query {
     Machine(PeerId),
     /// Of a lookup.
     Lookup(QueryId),
+    /// Of a listing.
+    Listing {
+        /// The listing.
+        listing: ListingId,
+        /// Its query.
+        query: QueryId,
+    },
 }
 
 /// A query to one server.

@@ -114,13 +114,9 @@ fn word_of_a_server_alone_makes_nobody_alive() {
 
 #[test]
 fn nodes_that_may_be_shown_twice_make_the_listing_incomplete() {
-    let mut desk = Desk::new(Role::Node).indexers([1]);
+    let desk = Desk::new(Role::Node).indexers([1]);
     // Seven fit the smaller set.
-    let buffer = vec![0; 8];
-    let (filter, states) = (Filter::default(), States::ALL);
-    let listing = Listing::begin(at(0), peer(0), 5, filter, states, &desk.home, buffer);
-    desk.listing = Some(Box::new(listing));
-    desk.poll(0);
+    let mut desk = desk.begin_in(8, (Filter::default(), States::ALL));
     let all: Vec<_> = (10..18).map(alive).collect();
     desk.lists(1, 1, &all, None);
     assert_eq!(desk.rows().len(), 8);

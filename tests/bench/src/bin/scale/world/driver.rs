@@ -269,6 +269,10 @@ impl World {
             | Action::Providers { .. }
             | Action::Respond { .. }
             | Action::Done { .. }
+            | Action::List { .. }
+            | Action::Rows { .. }
+            | Action::Progress { .. }
+            | Action::Listed { .. }
             | Action::Watch { .. }
             | Action::ReadOn { .. }
             | Action::Hear { .. }
