@@ -54,6 +54,10 @@ impl Driver<'_> {
                     self.env.net.unprotect(&peer);
                 }
             }
+            Action::Slots => {
+                let machine = self.env.endpoint.machine();
+                self.env.net.set_slots(|peer| machine.reserves_slot(peer));
+            }
             Action::KeepHouse => self.keep_house(),
             Action::End { answered } => {
                 self.is_over = true;

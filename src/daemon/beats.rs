@@ -69,13 +69,8 @@ impl Driver<'_> {
             short(&peer),
             beat.lease.as_millis()
         );
-        match grant {
-            Grant::Denied | Grant::Renewed => {}
-            Grant::Begun => self.env.set_slot(peer),
-            Grant::Ended => {
-                self.env.set_slot(peer);
-                self.env.net.forget(&peer);
-            }
+        if grant == Grant::Ended {
+            self.env.net.forget(&peer);
         }
         if let Some(reason) = denied {
             match code {

@@ -51,7 +51,7 @@ pub(super) fn told_response(query: &Query, response: &Result<Response<'_>, Failu
 /// frames of watches and the rows of listings.
 pub(super) fn decided(action: &Action) {
     use Action::{
-        Behind, Contested, Denied, Hear, Notify, Progress, ReadOn, Refreshed, Retry, Rows,
+        Behind, Contested, Denied, Hear, Notify, Progress, ReadOn, Refreshed, Retry, Rows, Slots,
         Uncontested,
     };
     let is_left_out = matches!(
@@ -64,6 +64,7 @@ pub(super) fn decided(action: &Action) {
             | Behind { .. }
             | Hear { .. }
             | Rows { .. }
+            | Slots
             | Progress { .. }
             | Notify { .. }
             | ReadOn { .. }

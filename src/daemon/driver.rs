@@ -297,7 +297,7 @@ impl<'m> Driver<'m> {
     pub(super) fn on_learned(&mut self, (peer, ref addrs): Learned) {
         let native = &peer;
         self.handle(self.env.now(), Input::NativeLearned { native, addrs });
-        self.natives_changed(peer);
+        self.natives_changed();
     }
 
     /// A native is not configured any more.
@@ -308,11 +308,10 @@ impl<'m> Driver<'m> {
         self.handle(now, Input::NativeForgotten { native });
         self.problems
             .over(now, super::mistakes::NO_NATIVE_THERE, &text(native));
-        self.natives_changed(peer);
+        self.natives_changed();
     }
 
-    fn natives_changed(&mut self, peer: PeerId) {
-        self.env.set_slot(peer);
+    fn natives_changed(&mut self) {
         let mut natives = self.env.natives().into_iter();
         let only = natives.next().filter(|_| natives.next().is_none());
         self.env.net.set_only_native(only);

@@ -69,10 +69,4 @@ impl<'m> Environment<'m> {
     pub(super) fn natives(&self) -> impl IntoIterator<Item = PeerId> + use<> {
         restart::natives(self.machine(), self.now())
     }
-
-    /// Reserves a slot for the peer's connection if the core wants one, and releases it otherwise.
-    pub(super) fn set_slot(&mut self, peer: PeerId) {
-        self.net
-            .set_slot(peer, self.endpoint.machine().reserves_slot(&peer));
-    }
 }

@@ -18,11 +18,6 @@ impl Driver<'_> {
         let now = self.env.now();
         self.trim_if_due();
         self.invite_if_changed(now);
-        // A lease that was never granted needs no last beat.
-        let machine = self.env.endpoint.machine();
-        self.env
-            .net
-            .reserve_slots_only_for(|peer| machine.reserves_slot(peer));
         self.synchronised = clock::synchronised();
         if let Some(line) = self.addresses.counted() {
             log::info!("{line}");

@@ -147,13 +147,20 @@ impl Limits {
         }
     }
 
-    /// Releases the slots of all peers that are not to be kept.
-    pub(crate) fn retain_slots(&mut self, mut keep: impl FnMut(&protocol::PeerId) -> bool) {
+    /// Releases the slots of all peers for which none is to be reserved, and reserves one for each
+    /// other peer that is connected.
+    pub(crate) fn set_slots(&mut self, reserves: impl Fn(&protocol::PeerId) -> bool) {
         let mut places = self.places.lock();
-        for (_, seen) in self.slots.extract_if(|peer, _| !keep(peer)) {
+        for (_, seen) in self.slots.extract_if(|peer, _| !reserves(peer)) {
             if let Some(source) = seen {
                 places.release(source);
             }
+        }
+        drop(places);
+        let connected = self.per_peer.keys();
+        let lacking = connected.filter(|peer| !self.slots.contains_key(peer) && reserves(peer));
+        for peer in lacking.copied().collect::<Vec<_>>() {
+            self.reserve_slot(peer);
         }
     }
 

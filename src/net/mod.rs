@@ -427,10 +427,10 @@ impl Net {
             .next()
     }
 
-    /// Releases the slots of all peers for which `keeps` is false.
-    pub(crate) fn reserve_slots_only_for(&mut self, keeps: impl Fn(&protocol::PeerId) -> bool) {
-        let limits = &mut self.swarm.behaviour_mut().limits;
-        limits.retain_slots(keeps);
+    /// Reserves a slot for each connected peer for which `reserves` is true, and releases those of
+    /// all others.
+    pub(crate) fn set_slots(&mut self, reserves: impl Fn(&protocol::PeerId) -> bool) {
+        self.swarm.behaviour_mut().limits.set_slots(reserves);
     }
 
     /// Removes what has expired in the DHT store.

@@ -17,9 +17,10 @@
 //!
 //! Invariants:
 //! - The machine's actions come first. Then the record is signed, lookups, watches and listings go
-//!   on, the end is begun or over, and every [`HOUSEKEEPING`] the host looks at what has changed.
+//!   on, the end is begun or over, and every [`HOUSEKEEPING`] the host looks at what has changed,
+//!   and at the slots of all connections.
 //! - Requests and searches are named by a [`Query`] alone: a host knows nothing of what waits.
-//! - What an action makes of a connection's slot follows it as [`Action::Slot`].
+//! - What an action or a beat makes of a connection's slot follows it as [`Action::Slot`].
 //! - A record that could not be signed is due again at the next housekeeping, not before.
 //! - A process that ends signs nothing, and keeps no house: its leases are given up, so the host
 //!   would forget its servers. [`Action::End`] comes once, when all last beats are answered
@@ -27,12 +28,13 @@
 
 mod listings;
 mod lookups;
+mod slots;
 
 use core::ops::DerefMut;
 
 use super::{
-    Action, Beat, BeatOutcome, Filter, Input, Instant, Machine, PeerId, Reader, Role, SignedRecord,
-    StreamId, address,
+    Action, Beat, BeatOutcome, Filter, Grant, Input, Instant, Machine, PeerId, Reader, Role,
+    SignedRecord, StreamId, address,
     clock::WallClock,
     farewell::Farewells,
     listing::{Listing, Listings},
@@ -43,6 +45,7 @@ use super::{
     table::Vacant,
     watch::{WatcherId, Watches, client::Extent},
 };
+use slots::{Slot, Slots};
 
 /// The place of a beat on its stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,8 +89,7 @@ pub struct Endpoint<M, L, W, P, const N: usize> {
     signing: Signing,
     farewells: Farewells,
     stage: Stage,
-    /// The peer of the last action, if the slot of its connection is to be looked at.
-    slot: Option<PeerId>,
+    slots: Slots,
     housekeeping: Instant,
 }
 
@@ -132,7 +134,7 @@ where
             clock,
             farewells: Farewells::default(),
             stage: Stage::Runs,
-            slot: None,
+            slots: Slots::default(),
             housekeeping: now + HOUSEKEEPING,
         }
     }
@@ -149,6 +151,9 @@ where
                 ..
             } => self.clock.heard(now, &*self.machine, server, cause, theirs),
             Input::GaveUp { server } => self.farewells.ended(server),
+            Input::NativeLearned { native, .. } | Input::NativeForgotten { native } => {
+                self.slots.changed(*native);
+            }
             Input::Overslept { gap } => self.watches.overslept(now, gap),
             Input::ShutDown => {
                 self.signing.end();
@@ -162,9 +167,14 @@ where
     /// The next action at `now`, if there is one. `system_ms`: what the system clock shows, ms
     /// since the Unix epoch.
     pub fn poll(&mut self, now: Instant, system_ms: u64) -> Option<Action> {
-        if let Some(peer) = self.slot.take() {
-            let is_reserved = self.machine.reserves_slot(&peer);
-            return Some(Action::Slot { peer, is_reserved });
+        if let Some(slot) = self.slots.next() {
+            return Some(match slot {
+                Slot::Of(peer) => {
+                    let is_reserved = self.machine.reserves_slot(&peer);
+                    Action::Slot { peer, is_reserved }
+                }
+                Slot::OfAll => Action::Slots,
+            });
         }
         let own_ms = self.clock.own_ms(now, system_ms);
         while let Some(action) = self.machine.poll(now, own_ms) {
@@ -173,10 +183,10 @@ where
                 Action::Sign if !self.signs(system_ms) => continue,
                 Action::GiveUp { server, .. } => {
                     self.farewells.sent(*server);
-                    self.slot = Some(*server);
+                    self.slots.changed(*server);
                 }
                 Action::Beat { server: peer, .. } | Action::Close { peer, .. } => {
-                    self.slot = Some(*peer);
+                    self.slots.changed(*peer);
                 }
                 _ => {}
             }
@@ -280,6 +290,8 @@ where
         }
         self.housekeeping = now + HOUSEKEEPING;
         self.signing.retry();
+        // A lease that was never granted needs no last beat, so nothing has said that it is over.
+        self.slots.all_changed();
         Some(Action::KeepHouse)
     }
 
@@ -320,7 +332,12 @@ where
         if let Some(reader) = opened {
             self.machine.handle(now, Input::Seen { peer: from, reader });
         }
-        Some(self.machine.beat(now, from, stream, beat))
+        let outcome = self.machine.beat(now, from, stream, beat);
+        match outcome.ack.grant(beat.sequence) {
+            Grant::Begun | Grant::Ended => self.slots.changed(*from),
+            Grant::Denied | Grant::Renewed => {}
+        }
+        Some(outcome)
     }
 
     /// The watches, for what happens on their streams and for their readers.

@@ -306,6 +306,9 @@ pub enum Action {
         /// Whether one is reserved ([`Machine::reserves_slot`]).
         is_reserved: bool,
     },
+    /// Of an endpoint only: reserve a slot for each connected peer, and release each slot, as
+    /// [`Machine::reserves_slot`] says.
+    Slots,
     /// Of an endpoint only: look at what is kept for a restart
     /// ([`restart`](super::restart)), and at memory that is unused.
     KeepHouse,

@@ -97,6 +97,8 @@ pub struct Device {
     pub inbound: BTreeMap<StreamKey, StreamId>,
     /// Its watch, and its watchers.
     pub watching: Watching,
+    /// Peers for which slots of connections are reserved.
+    pub slots: BTreeSet<PeerId>,
     /// Its listing.
     pub listed: Listed,
     /// Number of the next stream, request, search.
@@ -143,6 +145,7 @@ impl Device {
             left: BTreeMap::new(),
             inbound: BTreeMap::new(),
             watching: Watching::default(),
+            slots: BTreeSet::new(),
             listed: Listed::default(),
             next: 0,
             asked: BTreeMap::new(),
@@ -260,6 +263,7 @@ impl Device {
         self.left.clear();
         self.inbound.clear();
         self.watching = Watching::default();
+        self.slots.clear();
         self.listed = Listed::default();
         self.asked.clear();
         self.requests.clear();

@@ -189,7 +189,18 @@ impl World {
                 }
             },
             Action::Sign => self.sign(no)?,
+            Action::Slot { peer, is_reserved } => {
+                let slots = &mut self.devices[no].slots;
+                match is_reserved {
+                    true => slots.insert(peer),
+                    false => slots.remove(&peer),
+                };
+            }
+            Action::Slots => {
+                self.devices[no].slots = self.slots_to_reserve(no);
+            }
             Action::KeepHouse => {
+                self.check_slots(no)?;
                 self.keep_house(no);
                 self.ask_around(no)?;
             }
@@ -255,7 +266,6 @@ impl World {
             Action::Announce { key } => self.announce(no, key),
             Action::Refreshed { .. }
             | Action::Retry
-            | Action::Slot { .. }
             | Action::Denied { .. }
             | Action::Contested(_)
             | Action::Uncontested { .. } => {}

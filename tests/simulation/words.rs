@@ -216,6 +216,22 @@ impl World {
         )
     }
 
+    /// The other devices for which the process is to reserve slots.
+    pub fn slots_to_reserve(&self, no: DeviceNo) -> BTreeSet<PeerId> {
+        let machine = self.devices[no].machine();
+        let peers = self.devices.iter().map(|device| device.peer);
+        peers.filter(|peer| machine.reserves_slot(peer)).collect()
+    }
+
+    /// Checks that each peer that is to have a slot has one, before all are looked at.
+    pub fn check_slots(&self, no: DeviceNo) -> Result<(), String> {
+        ensure(
+            self.slots_to_reserve(no).is_subset(&self.devices[no].slots),
+            no,
+            "no slot is reserved for a peer that holds a lease or grants one",
+        )
+    }
+
     /// Checks that a native releases a node only to an indexer that it knows to be alive, and not
     /// more nodes than the indexer last had places for. An indexer that is drained sends a node to
     /// another one; it knows of those only what a native has said.

@@ -227,7 +227,7 @@ fn source_of_a_peer_with_a_slot_does_not_give_way_to_strangers() {
 
     for forget in [
         |limits: &mut Limits, peer| release_slot(limits, peer),
-        |limits: &mut Limits, _| limits.retain_slots(|_| false),
+        |limits: &mut Limits, _| limits.set_slots(|_| false),
     ] {
         limits = Limits::new(CONFIG, Places::new(3));
         reserve_slot(&mut limits, peer);

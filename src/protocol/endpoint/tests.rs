@@ -71,6 +71,7 @@ fn poll(process: &mut Process, now: u64, system_ms: u64) -> Vec<&'static str> {
                 is_reserved: true, ..
             } => "reserve",
             Action::Slot { .. } => "release",
+            Action::Slots => "all slots",
             other => panic!("{other:?}"),
         });
     }
@@ -131,7 +132,8 @@ fn signature_that_fails_is_tried_again_at_the_next_housekeeping() {
     process.offer(0);
     assert_eq!(poll(&mut process, 10, TODAY), ["sign"]);
     assert!(poll(&mut process, house - 1, TODAY).is_empty());
-    assert_eq!(poll(&mut process, house, TODAY), ["keep house", "sign"]);
+    let said = poll(&mut process, house, TODAY);
+    assert_eq!(said, ["keep house", "all slots", "sign"]);
     assert!(poll(&mut process, house, TODAY).is_empty());
 }
 
@@ -388,4 +390,70 @@ fn listing_of_a_reader_that_leaves_asks_no_more() {
         lists(&mut process, 100) > Some(listing),
         "it has another number"
     );
+}
+
+/// A node asks for a lease of this length with the first beat of a stream.
+fn beats(process: &mut Process, node: u8, lease: Duration) {
+    let (node, stream) = (PeerId::from_bytes([node; 32]), StreamId(node.into()));
+    let place = Place::Held {
+        reader: Reader::default(),
+    };
+    let beat = Beat::new(Role::Node, lease);
+    assert!(
+        process
+            .beat(at(10), (&node, stream), place, &beat)
+            .is_some()
+    );
+}
+
+#[test]
+fn slot_is_reserved_when_a_lease_begins_and_released_when_it_is_given_up() {
+    let mut process = leased();
+    let node = PeerId::from_bytes([5; 32]);
+    for (lease, is_reserved) in [(90, true), (0, false)] {
+        beats(&mut process, 5, Duration::from_secs(lease));
+        let slot = Action::Slot {
+            peer: node,
+            is_reserved,
+        };
+        assert_eq!(process.poll(at(10), TODAY), Some(slot));
+        while process.poll(at(10), TODAY).is_some() {}
+    }
+}
+
+#[test]
+fn slot_of_a_native_is_reserved_before_it_is_connected_and_released_when_it_is_forgotten() {
+    let mut process = leased();
+    let native = &PeerId::from_bytes([8; 32]);
+    let addrs = &Addrs::new();
+    process.handle(at(10), Input::NativeLearned { native, addrs });
+    let slot = |is_reserved| {
+        let peer = *native;
+        Some(Action::Slot { peer, is_reserved })
+    };
+    assert_eq!(process.poll(at(10), TODAY), slot(true));
+    while process.poll(at(10), TODAY).is_some() {}
+    process.handle(at(20), Input::NativeForgotten { native });
+    assert_eq!(process.poll(at(20), TODAY), slot(false));
+}
+
+#[test]
+fn more_changes_than_have_room_make_it_look_at_all_slots() {
+    for more in [0, 1] {
+        let mut process = leased();
+        for n in 0..slots::MAX_WAITING + more {
+            let mut id = [7; 32];
+            id[..8].copy_from_slice(&n.to_le_bytes());
+            let native = &PeerId::from_bytes(id);
+            process.handle(at(10), Input::NativeForgotten { native });
+        }
+        let said = poll(&mut process, 10, TODAY);
+        let (all, named) = said.split_last().unwrap();
+        assert_eq!(*all == "all slots", more > 0);
+        let releases = named.iter().filter(|said| **said == "release").count();
+        assert_eq!(
+            releases + usize::from(*all == "release"),
+            slots::MAX_WAITING
+        );
+    }
 }

@@ -23,14 +23,11 @@ pub enum AckCode {
 pub enum Grant {
     /// There is none. The reason is in the ack.
     Denied,
-    /// It begins: the host reserves a slot for the connection ([`Machine::reserves_slot`]).
-    ///
-    /// [`Machine::reserves_slot`]: crate::protocol::Machine::reserves_slot
+    /// It begins.
     Begun,
     /// It goes on.
     Renewed,
-    /// Its holder has given it up: the host releases the slot if none is to be reserved any more,
-    /// and keeps none of the peer's records.
+    /// Its holder has given it up: the host keeps none of the peer's records.
     Ended,
 }
 

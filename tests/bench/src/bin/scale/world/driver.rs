@@ -282,6 +282,7 @@ impl World {
             | Action::Notify { .. }
             | Action::Dismiss { .. }
             | Action::Slot { .. }
+            | Action::Slots
             | Action::KeepHouse
             | Action::End { .. } => {}
         }
