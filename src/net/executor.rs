@@ -16,8 +16,8 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use futures_timer::Delay;
-use smol::LocalExecutor;
 use smol::future::{or, yield_now};
+use smol::{LocalExecutor, Task};
 
 pub(crate) use ready::{Left, ReadySet, Watched, Way};
 
@@ -33,7 +33,12 @@ thread_local! {
 
 /// Runs `future` as a task of its own on this thread. The task ends by itself or with the process.
 pub(crate) fn spawn(future: impl Future<Output = ()> + 'static) {
-    EXECUTOR.with_borrow(|executor| executor.spawn(future).detach());
+    owned(future).detach();
+}
+
+/// The same, for a task that also ends when its owner drops it.
+pub(crate) fn owned<T: 'static>(future: impl Future<Output = T> + 'static) -> Task<T> {
+    EXECUTOR.with_borrow(|executor| executor.spawn(future))
 }
 
 /// Drives `future` and every spawned task on this thread until `future` is done.

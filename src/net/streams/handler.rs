@@ -38,7 +38,7 @@ use libp2p::{
 use super::{
     OwnRequestId, Shared,
     exchange::{self, PING_TIMEOUT, REQUEST_TIMEOUT},
-    heartbeat::{Inbound, Origin, Outbound},
+    heartbeat::{Granted, Origin, Outbound},
     identify::{self, IDENTIFY},
     protocols::{HEARTBEAT, Ours, PING, Purpose, WATCH},
     watch::Watches,
@@ -106,7 +106,7 @@ struct State {
     peer: PeerId,
     connection: ConnectionId,
     remote: Option<Multiaddr>,
-    inbound: Option<Box<Inbound>>,
+    inbound: Option<Granted>,
     outbound: Option<Box<Outbound>>,
     /// A heartbeat stream is being opened.
     opening: bool,
@@ -136,8 +136,8 @@ impl State {
                 self.first_beat = None;
             }
             Command::Close { stream } => {
-                if let Some(inbound) = &mut self.inbound
-                    && inbound.stream() == stream
+                if let Some(inbound) = &self.inbound
+                    && inbound.stream == stream
                 {
                     inbound.close();
                 }
@@ -216,9 +216,9 @@ impl State {
                 stream: StreamId(next_number()),
             };
             let arrivals = self.shared.arrivals.clone();
-            let newer = Inbound::new(io, origin, arrivals, self.shared.first_beat);
-            if let Some(older) = self.inbound.replace(Box::new(newer)) {
-                self.closed.push(older.stream());
+            let newer = Granted::new(io, origin, arrivals, self.shared.first_beat);
+            if let Some(older) = self.inbound.replace(newer) {
+                self.closed.push(older.stream);
             }
         } else if *protocol == WATCH {
             let watches = self.watches.get_or_insert_default();
@@ -306,9 +306,9 @@ impl State {
             return Some(Happened::LeaseClosed { lease, why });
         }
         if let Some(inbound) = &mut self.inbound
-            && let Poll::Ready(error) = inbound.poll(cx)
+            && let Poll::Ready(error) = inbound.poll_end(cx)
         {
-            let stream = inbound.stream();
+            let stream = inbound.stream;
             self.inbound = None;
             let why = is_malformed(&error).then(|| error.to_string());
             return Some(Happened::StreamClosed { stream, why });

@@ -1,4 +1,10 @@
-//! The two ends of a heartbeat stream, as state machines that the task of the connection polls.
+//! The two ends of a heartbeat stream, as state machines. The end that grants the lease has a task
+//! of its own ([`Granted`]); the task of the connection polls the other one.
+//!
+//! Each beat wakes the end that grants twice: to read it, and to answer it. A turn of a connection
+//! costs several thousand instructions (its muxer, all handlers, the protocols of each), so these
+//! two are turns of the stream alone. The connection is left with one turn that reads its socket
+//! and one that writes.
 //!
 //! Invariants: an idle end holds no read buffer (frames are read into a scratch buffer that all
 //! connections of the thread share, and only an incomplete frame is kept); at most [`MAX_QUEUED`]
@@ -7,7 +13,7 @@
 
 use std::{
     cell::RefCell,
-    future::Future,
+    future::{Future, poll_fn},
     io,
     pin::Pin,
     task::{Context, Poll, ready},
@@ -17,13 +23,14 @@ use std::{
 use futures_timer::Delay;
 use futures_util::{AsyncRead, AsyncWrite};
 use libp2p::{Stream, swarm::ConnectionId};
+use smol::Task;
 
 use super::{
     handler::BeatPlace,
     mailbox::{Arrivals, Arrived, BeatFrame, Mail, Outbox},
 };
 use crate::{
-    net::frames,
+    net::{executor, frames},
     protocol::{
         PeerId, StreamId,
         codec::{frame, heartbeat::decode_ack},
@@ -150,8 +157,43 @@ fn first_frame(bytes: &[u8]) -> io::Result<Option<(Vec<u8>, usize)>> {
     }))
 }
 
-/// The end that grants the lease: one beat, one ack, then the next beat.
-pub(crate) struct Inbound {
+/// The end that grants the lease, at work. If it is dropped, its stream is reset.
+pub(super) struct Granted {
+    pub(super) stream: StreamId,
+    outbox: Outbox,
+    work: Task<io::Error>,
+}
+
+impl Granted {
+    /// Begins to read beats of a stream that was just opened. It ends if its first beat does not
+    /// come within `first_beat`.
+    pub(super) fn new(
+        io: Stream,
+        origin: Origin,
+        arrivals: Arrivals,
+        first_beat: Duration,
+    ) -> Self {
+        let mut inbound = Inbound::new(io, origin, arrivals, first_beat);
+        Self {
+            stream: origin.stream,
+            outbox: inbound.outbox.clone(),
+            work: executor::owned(poll_fn(move |cx| inbound.poll(cx))),
+        }
+    }
+
+    /// Ends the stream once everything is written.
+    pub(super) fn close(&self) {
+        self.outbox.close();
+    }
+
+    /// Ready with the reason when the stream is over.
+    pub(super) fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        Pin::new(&mut self.work).poll(cx)
+    }
+}
+
+/// What it works on: one beat, one ack, then the next beat.
+struct Inbound {
     frames: Frames,
     origin: Origin,
     arrivals: Arrivals,
@@ -172,13 +214,7 @@ pub(crate) struct Origin {
 }
 
 impl Inbound {
-    /// A stream that was just opened. It ends if its first beat does not come within `first_beat`.
-    pub(crate) fn new(
-        io: Stream,
-        origin: Origin,
-        arrivals: Arrivals,
-        first_beat: Duration,
-    ) -> Self {
+    fn new(io: Stream, origin: Origin, arrivals: Arrivals, first_beat: Duration) -> Self {
         Self {
             frames: Frames::new(io),
             origin,
@@ -191,18 +227,8 @@ impl Inbound {
         }
     }
 
-    /// Names the stream.
-    pub(crate) fn stream(&self) -> StreamId {
-        self.origin.stream
-    }
-
-    /// Ends the stream once everything is written.
-    pub(crate) fn close(&mut self) {
-        self.closing = true;
-    }
-
     /// Reads beats and writes acks. Ready with the reason when the stream is over.
-    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
         match self.poll_both(cx) {
             Ok(Poll::Pending) => Poll::Pending,
             Ok(Poll::Ready(())) => Poll::Ready(io::ErrorKind::TimedOut.into()),

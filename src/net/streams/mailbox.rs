@@ -1,11 +1,11 @@
-//! Passes beats and acks between connections and the loop directly, without the swarm.
+//! Passes beats and acks between heartbeat streams and the loop directly, without the swarm.
 //!
 //! This is the most frequent work of a server. Through the swarm each beat would pass two channels,
 //! and each ack would need a search among all connections (libp2p-swarm 0.48 looks for a connection
 //! peer by peer). With 1000 leases that took a third of the time.
 //!
 //! ```text
-//!  connection's task                     the loop
+//!  the stream's task                     the loop
 //!    Inbound ────beat────▶ Arrivals ────▶ Streams::poll_beat
 //!            ◀───ack────── Outbox ◀────── Streams::ack
 //! ```
@@ -102,6 +102,14 @@ struct Letters {
     carrier: Option<Waker>,
 }
 
+impl Letters {
+    fn call(&mut self) {
+        if let Some(carrier) = self.carrier.take() {
+            carrier.wake();
+        }
+    }
+}
+
 /// The content of an outbox, for its stream.
 #[derive(Debug, Default)]
 pub(super) struct Mail {
@@ -138,9 +146,14 @@ impl Outbox {
         }
         mail.answers |= kind != AckKind::Unsolicited;
         mail.closes |= kind == AckKind::LastAnswer;
-        if let Some(carrier) = letters.carrier.take() {
-            carrier.wake();
-        }
+        letters.call();
+    }
+
+    /// Ends the stream after what was put.
+    pub(super) fn close(&self) {
+        let mut letters = lock(&self.0);
+        letters.mail.closes = true;
+        letters.call();
     }
 
     /// Takes what was put since the last call.
