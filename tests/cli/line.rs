@@ -82,6 +82,17 @@ fn data_directory_that_is_none_is_said_as_what_it_is() {
 }
 
 #[test]
+fn last_word_of_a_daemon_is_an_object_if_its_log_is_one_of_json() {
+    let home = Home::new();
+    let ended = home.run(&["native", "--log-format", "json", "--lease", "1"]);
+    assert_eq!(ended.code, Some(2), "{}", ended.stderr);
+    for part in ["{\"time\":", "\"level\":\"error\"", "--lease", "\"}\n"] {
+        assert!(ended.stderr.contains(part), "{}", ended.stderr);
+    }
+    assert_eq!(ended.stderr.lines().count(), 1);
+}
+
+#[test]
 fn pipe_or_device_in_the_place_of_a_key_blocks_nothing() {
     let home = Home::new();
     let pipe = home.path("pipe");
