@@ -19,8 +19,8 @@ use std::{
 use libp2p::{
     PeerId, StreamProtocol,
     kad::{
-        self, BucketInserts, Caching, GetProvidersOk, GetRecordOk, Mode, QueryId, QueryResult,
-        Quorum, Record, RecordKey, StoreInserts, store::RecordStore,
+        self, BucketInserts, Caching, GetProvidersOk, GetRecordOk, Mode, ProgressStep, QueryId,
+        QueryResult, QueryStats, Quorum, Record, RecordKey, StoreInserts, store::RecordStore,
     },
 };
 
@@ -257,37 +257,7 @@ impl Dht {
                 result,
                 stats,
                 step,
-            } => match result {
-                QueryResult::GetRecord(result) => {
-                    let found = self.found(id, result);
-                    found.or_else(|| self.ended(id, stats.num_successes(), step.last))
-                }
-                QueryResult::GetProviders(Ok(GetProvidersOk::FoundProviders {
-                    providers, ..
-                })) => {
-                    // Our own store has room for all in its answer.
-                    let most = match stats.num_requests() {
-                        0 => providers::MAX_PER_KEY,
-                        _ => MAX_NAMED,
-                    };
-                    self.named(kademlia, id, (&providers, most), loopback)
-                }
-                QueryResult::GetProviders(_) => self.ended(id, stats.num_successes(), step.last),
-                QueryResult::StartProviding(result) => Some(DhtEvent::Announced {
-                    key: self.announcements.remove(&id)?,
-                    // Kademlia reports a success even if it knew no server to send it to.
-                    end: match result.is_ok() && stats.num_successes() > 0 {
-                        true => AnnounceEnd::Taken,
-                        false => AnnounceEnd::Failed,
-                    },
-                }),
-                _ => {
-                    if step.last && self.puts.remove(&id) {
-                        self.put_next(kademlia);
-                    }
-                    None
-                }
-            },
+            } => self.progressed(kademlia, id, result, &stats, &step, loopback),
             kad::Event::InboundRequest {
                 request:
                     kad::InboundRequest::PutRecord {
@@ -322,6 +292,47 @@ impl Dht {
                 None
             }
             _ => None,
+        }
+    }
+
+    /// Translates what a query of ours has found, or its end.
+    fn progressed(
+        &mut self,
+        kademlia: &mut Kademlia,
+        id: QueryId,
+        result: QueryResult,
+        stats: &QueryStats,
+        step: &ProgressStep,
+        loopback: bool,
+    ) -> Option<DhtEvent> {
+        match result {
+            QueryResult::GetRecord(result) => {
+                let found = self.found(id, result);
+                found.or_else(|| self.ended(id, stats.num_successes(), step.last))
+            }
+            QueryResult::GetProviders(Ok(GetProvidersOk::FoundProviders { providers, .. })) => {
+                // Our own store has room for all in its answer.
+                let most = match stats.num_requests() {
+                    0 => providers::MAX_PER_KEY,
+                    _ => MAX_NAMED,
+                };
+                self.named(kademlia, id, (&providers, most), loopback)
+            }
+            QueryResult::GetProviders(_) => self.ended(id, stats.num_successes(), step.last),
+            QueryResult::StartProviding(result) => Some(DhtEvent::Announced {
+                key: self.announcements.remove(&id)?,
+                // Kademlia reports a success even if it knew no server to send it to.
+                end: match result.is_ok() && stats.num_successes() > 0 {
+                    true => AnnounceEnd::Taken,
+                    false => AnnounceEnd::Failed,
+                },
+            }),
+            _ => {
+                if step.last && self.puts.remove(&id) {
+                    self.put_next(kademlia);
+                }
+                None
+            }
         }
     }
 

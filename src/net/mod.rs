@@ -11,7 +11,7 @@
 //! | `limits`, `admission`, `handshakes` | how many of them, and which give way |
 //! | `streams` | heartbeat, directory and ping streams |
 //! | `on_demand` | handlers only where they are used |
-//! | `dht`, `store`, `providers` | Kademlia |
+//! | `dht`, `records`, `store`, `providers` | Kademlia |
 //! | `netlink`, `changes` | which addresses the host has, and what ends with one |
 //! | `addrs` | which of them are announced |
 //! | `scope`, `announce` | where a peer is, and which addresses it is told |
@@ -50,6 +50,7 @@ pub(crate) mod netlink;
 mod on_demand;
 mod providers;
 mod race;
+mod records;
 mod refusals;
 mod scope;
 pub(crate) mod store;
@@ -64,7 +65,7 @@ use std::{
     io,
     num::{NonZeroU8, NonZeroUsize},
     task::{Context, Poll, ready},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use futures_util::StreamExt;
@@ -83,7 +84,7 @@ use self::{
     addrs::{Addresses, Announce},
     admission::{Places, with_door},
     changes::Changes,
-    dht::{Dht, Kademlia, SearchId},
+    dht::{Dht, Kademlia},
     dial_back::DialBacks,
     frames::encoded,
     limits::{CONNECTIONS, Limits, LimitsConfig},
@@ -100,13 +101,12 @@ pub(crate) use self::{
     scope::multiaddrs,
 };
 use crate::protocol::{
-    self, Ack, Addrs, Key, OutBeat, RecordInfo, RequestId, Role, StreamId, TableStats,
+    self, Ack, Addrs, OutBeat, RequestId, Role, StreamId, TableStats,
     address::Endpoint,
     codec::{
         directory::{Request, Response, encode_request, encode_response},
         frame::MAX_FRAME,
         heartbeat::{WallReading, encode_ack, encode_beat},
-        record::Kind,
     },
 };
 
@@ -347,103 +347,11 @@ impl Net {
         self.streams().probe_stream(peer, stream);
     }
 
-    /// Searches the DHT. `None`: this role takes no part in it.
-    pub(crate) fn search(&mut self, kind: Kind, peer: protocol::PeerId) -> Option<SearchId> {
-        let kademlia = self.swarm.behaviour_mut().kademlia()?;
-        Some(self.dht.search(kademlia, kind, peer))
-    }
-
-    /// Searches the DHT for the peers that announced the key. `None`: this role takes no part in
-    /// it.
-    pub(crate) fn providers(&mut self, key: &Key) -> Option<SearchId> {
-        let kademlia = self.swarm.behaviour_mut().kademlia()?;
-        Some(self.dht.providers(kademlia, key))
-    }
-
-    /// Announces in the DHT that this peer knows which node has the key. Returns whether that
-    /// began: it cannot begin before this peer has an address to announce. Then it ends in
-    /// [`dht::DhtEvent::Announced`].
-    pub(crate) fn provide(&mut self, key: &Key) -> bool {
-        if self.announced.is_empty() {
-            return false;
-        }
-        let kademlia = self.swarm.behaviour_mut().kademlia();
-        kademlia.is_some_and(|kademlia| self.dht.provide(kademlia, key))
-    }
-
-    /// Ends a search.
-    pub(crate) fn end_search(&mut self, search: SearchId) {
-        if let Some(kademlia) = self.swarm.behaviour_mut().kademlia() {
-            self.dht.end_search(kademlia, search);
-        }
-    }
-
-    /// PUTs a verified record that its subject, a lease holder, sent to this peer.
-    pub(crate) fn publish(
-        &mut self,
-        kind: Kind,
-        info: &RecordInfo,
-        envelope: Vec<u8>,
-        own_ms: u64,
-    ) {
-        if let Some(kademlia) = self.swarm.behaviour_mut().kademlia() {
-            self.dht.publish(kademlia, kind, info, envelope, own_ms);
-        }
-    }
-
-    /// Stores a verified record that another peer offered, if it is valid and better than the
-    /// stored one.
-    pub(crate) fn keep(&mut self, kind: Kind, info: &RecordInfo, envelope: Vec<u8>, own_ms: u64) {
-        if let Some(kademlia) = self.swarm.behaviour_mut().kademlia() {
-            dht::keep(kademlia, kind, info, envelope, own_ms);
-        }
-    }
-
-    /// The peer's lease is over: its records may be evicted from now on.
-    pub(crate) fn unprotect(&mut self, peer: &protocol::PeerId) {
-        if let Some(kademlia) = self.swarm.behaviour_mut().kademlia() {
-            for kind in [Kind::Indexer, Kind::Node] {
-                kademlia.store_mut().unprotect(&dht::key(kind, peer));
-            }
-        }
-    }
-
-    /// The peer has left: its records are removed.
-    pub(crate) fn forget(&mut self, peer: &protocol::PeerId) {
-        self.unprotect(peer);
-        if let Some(kademlia) = self.swarm.behaviour_mut().kademlia() {
-            for kind in [Kind::Indexer, Kind::Node] {
-                dht::forget(kademlia, kind, peer);
-            }
-        }
-    }
-
-    /// An address at which the peer says that others dial it, with its id; `None`: it takes no part in
-    /// the DHT.
-    pub(crate) fn dialled_at(&mut self, peer: &protocol::PeerId) -> Option<Multiaddr> {
-        let kademlia = self.swarm.behaviour_mut().kademlia()?;
-        dht::routing::addresses(kademlia, &(*peer).into())
-            .into_iter()
-            .next()
-    }
-
     /// Reserves a slot for each connected peer for which `reserves` is true, and releases those of
     /// all others.
     pub(crate) fn set_slots(&mut self, reserves: impl Fn(&protocol::PeerId) -> bool) {
         self.swarm.behaviour_mut().limits.set_slots(reserves);
     }
-
-    /// Removes what has expired in the DHT store.
-    pub(crate) fn expire_records(&mut self) {
-        if let Some(kademlia) = self.swarm.behaviour_mut().kademlia() {
-            kademlia.store_mut().expire(Instant::now());
-        }
-    }
-
-    /// The time before which nothing expires in it.
-    pub(crate) fn record_expires_in(&mut self) -> Option<Duration> {
-        let store = self.swarm.behaviour_mut().kademlia()?.store_mut();
-        Some(store.soonest()?.saturating_duration_since(Instant::now()))
     }
 
     /// Counts peers with these addresses as known: their handshakes do not give way to those of

@@ -13,8 +13,8 @@ use smol::channel::Receiver;
 use smol::io::AsyncWriteExt as _;
 use smol::{Async, future};
 
+use super::desk::{Desk, MAX_STREAMS, TAKING, count, ending};
 use super::peer::{closed, has_closed};
-use super::{Desk, MAX_STREAMS, TAKING, count, ending};
 use crate::daemon::request::{CallEvent, Part, Parts, PartsCall, has_room_again};
 use crate::daemon::status::Refusal;
 use crate::net::executor::within;
