@@ -69,6 +69,36 @@ fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
     file.sync_all()
 }
 
+/// Gives files of the directory to its owner. It is done by descriptor, and neither a link nor a
+/// file that has a second name is given away: the owner may have put it there.
+#[cfg(feature = "program")]
+pub(super) fn give_to_owner<const FILES: usize>(
+    dir: &Path,
+    names: [&str; FILES],
+) -> io::Result<()> {
+    use rustix::{
+        fs::{FileType, Gid, Mode, OFlags, Uid, fchown, fstat, open, openat},
+        io::Errno,
+    };
+    let of_dir = OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let dir = open(dir, of_dir, Mode::empty())?;
+    let owner = fstat(&dir)?;
+    let (uid, gid) = (Uid::from_raw(owner.st_uid), Gid::from_raw(owner.st_gid));
+    for name in names {
+        let of_file = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let file = match openat(&dir, name, of_file, Mode::empty()) {
+            Err(Errno::NOENT | Errno::LOOP) => continue,
+            opened => opened?,
+        };
+        let found = fstat(&file)?;
+        let is_ours = FileType::from_raw_mode(found.st_mode).is_file() && found.st_nlink == 1;
+        if is_ours && found.st_uid != owner.st_uid {
+            fchown(&file, Some(uid), Some(gid))?;
+        }
+    }
+    Ok(())
+}
+
 /// The whole of `file`; `None` if it has more than `max` bytes.
 pub(super) fn read_at_most(file: &File, max: u64) -> io::Result<Option<Vec<u8>>> {
     let mut bytes = Vec::new();
@@ -129,5 +159,27 @@ mod tests {
         let read = |max| read_at_most(&File::open(&path).unwrap(), max).unwrap();
         assert_eq!(read(5).unwrap(), b"12345");
         assert_eq!(read(4), None);
+    }
+
+    /// Only root can give a file away.
+    #[cfg(feature = "program")]
+    #[test]
+    fn owner_of_the_directory_gets_its_files_and_nothing_that_a_name_leads_to() {
+        use std::os::unix::fs::{MetadataExt as _, chown, symlink};
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let (ours, elsewhere) = (TestDir::new(), TestDir::new());
+        let owner = |path: &Path| std::fs::metadata(path).unwrap().uid();
+        let [key, linked, named] = ["key", "linked", "named"].map(|name| ours.path().join(name));
+        let [first, second] = ["first", "second"].map(|name| elsewhere.path().join(name));
+        for file in [&key, &first, &second] {
+            std::fs::write(file, "").unwrap();
+        }
+        symlink(&first, &linked).unwrap();
+        std::fs::hard_link(&second, &named).unwrap();
+        chown(ours.path(), Some(1000), Some(1000)).unwrap();
+        give_to_owner(ours.path(), ["key", "linked", "named", "none"]).unwrap();
+        assert_eq!([&key, &first, &second].map(|it| owner(it)), [1000, 0, 0]);
     }
 }

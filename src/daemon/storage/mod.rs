@@ -4,10 +4,9 @@
 //! |---|---|---|
 //! | `lock` | held by the one process that may write here, with its pid | at start |
 //! | `identity` | the private key, in libp2p's protobuf encoding, mode 0600 | once, never again |
-//! | `state` | record sequence, highest time, known peers: [`State`] | on change, once a minute at
-//!most |
+//! | `state` | record sequence, highest time, known peers: [`State`] | on change, once a minute |
 //! | `state.old` | the `state` before the last write, used if `state` cannot be read | with it |
-//! | `imported` | empty: the Debian package keeps the identity on a device that is new | by import |
+//! | `imported` | empty: the package keeps the identity on another device | by import |
 //! | `state.corrupt` | a `state` that could not be read, for the operator | when it was found |
 //!
 //! A file is replaced as a whole (written beside it, synced, renamed, the directory synced), so
@@ -122,23 +121,10 @@ impl DataDir {
         file::replace(&self.path, IMPORTED, b"")
             .map_err(StorageError::io("write into", &self.path))?;
         if rustix::process::geteuid().is_root() {
-            self.give_to_owner()
+            file::give_to_owner(&self.path, [identity::IDENTITY, LOCK, IMPORTED])
                 .map_err(StorageError::io("give to its owner", &self.path))?;
         }
         Ok(peer)
-    }
-
-    #[cfg(feature = "program")]
-    fn give_to_owner(&self) -> io::Result<()> {
-        use std::os::unix::fs::{MetadataExt as _, lchown};
-        let owner = std::fs::metadata(&self.path)?;
-        for path in [identity::IDENTITY, LOCK, IMPORTED].map(|name| self.path.join(name)) {
-            let is_other = |it: std::fs::Metadata| it.uid() != owner.uid();
-            if path.symlink_metadata().is_ok_and(is_other) {
-                lchown(path, Some(owner.uid()), Some(owner.gid()))?;
-            }
-        }
-        Ok(())
     }
 
     /// Removes the identity and the state of its peer, and at last the lock.
