@@ -63,12 +63,16 @@ pub(super) struct Problems {
     all: Vec<Problem>,
     refused: u64,
     evicted: u64,
+    /// States of the last look that found no room.
+    unlisted: u64,
 }
 
 impl Problems {
     /// An event happened at `now`.
     pub(super) fn happened(&mut self, now: Instant, mistake: Mistake) {
-        self.add(now, mistake, false);
+        if !self.add(now, mistake, false) {
+            self.refused = self.refused.saturating_add(1);
+        }
     }
 
     /// A look at `now` found these states, and no others.
@@ -78,9 +82,12 @@ impl Problems {
             true => !is_there(&problem.mistake),
             false => now - problem.last >= LINGER,
         });
-        for state in states {
-            self.add(now, state, true);
-        }
+        let listed = states.into_iter().map(|state| self.add(now, state, true));
+        let unlisted: u64 = listed.map(|is_listed| u64::from(!is_listed)).sum();
+        // A look finds a state again and again: it is refused once.
+        let fresh = unlisted.saturating_sub(self.unlisted);
+        self.refused = self.refused.saturating_add(fresh);
+        self.unlisted = unlisted;
     }
 
     /// The cause of the problem is over.
@@ -125,7 +132,8 @@ impl Problems {
         }
     }
 
-    fn add(&mut self, now: Instant, mistake: Mistake, is_state: bool) {
+    /// Lists it, or counts it if it is listed. Returns whether there is room for it.
+    fn add(&mut self, now: Instant, mistake: Mistake, is_state: bool) -> bool {
         let mut known = self.all.iter_mut();
         if let Some(known) = known.find(|known| is_same(&known.mistake, &mistake)) {
             known.last = now;
@@ -135,11 +143,10 @@ impl Problems {
                 say(&mistake);
             }
             known.mistake = mistake;
-            return;
+            return true;
         }
-        if !self.has_room(now, &mistake) {
-            self.refused = self.refused.saturating_add(1);
-            return;
+        if !self.make_room(now, &mistake) {
+            return false;
         }
         say(&mistake);
         self.all.push(Problem {
@@ -149,10 +156,12 @@ impl Problems {
             count: 1,
             is_state,
         });
+        true
     }
 
-    /// Whether there is room for the mistake. Removes the oldest notice if that makes some.
-    fn has_room(&mut self, now: Instant, mistake: &Mistake) -> bool {
+    /// Makes room for the mistake if there is none: the oldest notice gives way. Returns whether
+    /// there is room now.
+    fn make_room(&mut self, now: Instant, mistake: &Mistake) -> bool {
         let of_code = |known: &&Problem| known.mistake.code == mistake.code;
         let is_full = self.all.iter().filter(of_code).count() >= OF_ONE_CODE;
         if !is_full && self.all.len() < MOST {
@@ -293,6 +302,17 @@ mod tests {
         assert_eq!((stats.used, stats.refused), (OF_ONE_CODE, 1));
         problems.happened(at(0), mistake("b", ""));
         assert!(problems.has("b", ""));
+    }
+
+    #[test]
+    fn state_without_room_is_refused_once_however_often_a_look_finds_it() {
+        let mut problems = Problems::default();
+        let states = |most| (0..most).map(|n| mistake("a", n)).collect();
+        for (now, most, refused) in [(0, 9, 1), (20, 9, 1), (40, 10, 2), (60, 9, 2), (80, 10, 3)] {
+            problems.found(at(now), states(most));
+            let stats = problems.stats();
+            assert_eq!((stats.used, stats.refused), (OF_ONE_CODE, refused), "{now}");
+        }
     }
 
     #[test]
