@@ -352,22 +352,28 @@ impl Driver<'_> {
             .also_by
             .map(|by| format!(", and before {},", self.dialler(&by)));
         let also = also.unwrap_or_default();
-        let port = Endpoint::of(&answer.addr).port;
         Some(Mistake {
-            code: "unreachable",
             severity: match answer.is_fault(|server| self.env.machine().is_native(server)) {
                 true => Severity::Warning,
                 false => Severity::Notice,
             },
-            about: String::new(),
-            what: format!(
-                "{by}{also} could not connect to this {role} at {at}, where it sees it: {why}"
-            ),
-            hint: format!(
-                "open TCP port {port} in the firewall and forward it to this host, or give the address at which others \
-                 reach it with --announce /ip4/ADDRESS/tcp/PORT; `oc-discovery doctor` asks anew"
-            ),
+            ..not_reached(role, &format!("{by}{also}"), &at, &why.to_string())
         })
+    }
+}
+
+/// Servers, named for people, could not connect to this process at `HOST:PORT`.
+pub(super) fn not_reached(role: Role, by: &str, at: &str, why: &str) -> Mistake {
+    let port = at.rsplit(':').next().unwrap_or_default();
+    Mistake {
+        code: "unreachable",
+        severity: Severity::Warning,
+        about: String::new(),
+        what: format!("{by} could not connect to this {role} at {at}, where it sees it: {why}"),
+        hint: format!(
+            "open TCP port {port} in the firewall and forward it to this host, or give the address at which others \
+             reach it with --announce /ip4/ADDRESS/tcp/PORT; `oc-discovery doctor` asks anew"
+        ),
     }
 }
 

@@ -124,7 +124,7 @@ pub(super) fn reload(
 }
 
 /// The configuration cannot be used. `sentences`: what is wrong, each with its place.
-fn failed(sentences: &[String]) -> Option<Mistake> {
+pub(super) fn failed(sentences: &[String]) -> Option<Mistake> {
     let first = sentences.first()?;
     let more = match sentences.len() - 1 {
         0 => String::new(),
@@ -142,7 +142,7 @@ fn failed(sentences: &[String]) -> Option<Mistake> {
 }
 
 /// The configuration has other values than the process has and can take over.
-fn needs_restart(changes: &[Change], role: Role) -> Option<Mistake> {
+pub(super) fn needs_restart(changes: &[Change], role: Role) -> Option<Mistake> {
     let keys = keys(changes);
     (!keys.is_empty()).then(|| Mistake {
         code: "restart-needed",

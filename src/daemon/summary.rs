@@ -136,6 +136,7 @@ impl Report for Counts {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::daemon::status::{LiveIndexer, Server, Source, Status};
 
     #[test]
     fn failure_is_told_without_the_address_that_stands_before_it() {
@@ -157,5 +158,81 @@ mod tests {
         ] {
             assert_eq!(parted(what, at), parts);
         }
+    }
+
+    /// The facts that a status was made of, as far as it says them.
+    fn facts_of(status: &Status) -> Facts {
+        let records = |role| {
+            status
+                .stream_records
+                .iter()
+                .filter(move |it| it.role == role)
+        };
+        let leases = |role| status.leases.iter().filter(|it| it.role == role).count();
+        let in_state = |state| records(Role::Indexer).filter(move |it| it.state == state);
+        let silent = in_state(PeerState::Silent).map(|it| it.last_seen_ms);
+        let alive = in_state(PeerState::Alive).count();
+        let dht = |it: &&LiveIndexer| it.source == Source::Dht;
+        // A status does not say what the indexers report: in the answers, it is 12 leases.
+        let held = if alive > 0 { 12 } else { 0 };
+        let loops = [("gc", "gc"), ("offload", "offload"), ("refresh", "refresh")];
+        let loops = loops.iter().filter_map(|(key, name)| {
+            let state = status.loops.get(*key)?;
+            Some((
+                *name,
+                state.interval_ms,
+                state.last_ms.unwrap_or(status.uptime_ms),
+            ))
+        });
+        let failing = |server: &Server| {
+            let at = server.addr.clone()?;
+            let (how, why) = parted(server.last_error.as_deref()?, &at);
+            Some(FailingServer {
+                role: server.role,
+                how,
+                why: why.to_owned(),
+                for_ms: server.failing_ms?,
+                at,
+            })
+        };
+        let checks = status.checks.iter();
+        Facts {
+            role: status.role,
+            uptime_ms: status.uptime_ms,
+            indexers: Indexers {
+                alive,
+                silent: silent.clone().count(),
+                silent_ms: silent.max().unwrap_or_default(),
+                dht_only: status.live_indexers.iter().filter(dht).count(),
+                leases: held,
+                most_leases: held,
+            },
+            nodes: records(Role::Node).count(),
+            with_natives: leases(Role::Native),
+            with_indexers: leases(Role::Indexer),
+            wanted: usize::try_from(status.wanted_leases).unwrap(),
+            loops: loops.collect(),
+            failing_services: checks
+                .filter(|check| check.state == CheckState::Failing)
+                .map(|check| check.service.clone())
+                .collect(),
+            failing_servers: status.servers.iter().filter_map(failing).collect(),
+        }
+    }
+
+    #[test]
+    fn verdicts_of_the_answers_for_snapshots_are_those_of_this_program() {
+        let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/cli/answers");
+        let mut judged = 0;
+        for file in std::fs::read_dir(dir).unwrap() {
+            let file = file.unwrap().path();
+            let text = std::fs::read_to_string(&file).unwrap();
+            if let Ok(status) = miniserde::json::from_str::<Status>(&text) {
+                let verdict = Verdict::of(&facts_of(&status), &status.problems);
+                assert_eq!(status.verdict, verdict, "{}", file.display());
+                judged += 1;
+            }
+        }
+        assert!(judged >= 11, "{judged}");
     }
 }

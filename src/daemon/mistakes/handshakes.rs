@@ -106,7 +106,7 @@ impl Driver<'_> {
 }
 
 /// A peer that came from this host has another key. Behind one address there may be several.
-fn refused_peer(why: Why, host: &Host, own: Option<&str>) -> Mistake {
+pub(super) fn refused_peer(why: Why, host: &Host, own: Option<&str>) -> Mistake {
     let about = format!("{} {why}", source(host));
     Mistake {
         code: PEER_REFUSED,
@@ -134,7 +134,7 @@ fn without_peer(addr: &Multiaddr) -> Multiaddr {
 }
 
 /// The two ends have different keys. `own` is the fingerprint of the key of this process.
-fn other_key(why: Why, called: &str, about: String, own: Option<&str>) -> Mistake {
+pub(super) fn other_key(why: Why, called: &str, about: String, own: Option<&str>) -> Mistake {
     let what = match why {
         Why::NoKey => format!("{called} has no pre-shared key, and this process has one"),
         Why::HasKey => format!("{called} has a pre-shared key, and this process has none"),
@@ -157,7 +157,7 @@ fn other_key(why: Why, called: &str, about: String, own: Option<&str>) -> Mistak
 }
 
 /// What listens at the dialled address is something else.
-fn other_protocol(called: &str, at: &str) -> Mistake {
+pub(super) fn other_protocol(called: &str, at: &str) -> Mistake {
     Mistake {
         code: HANDSHAKE_REFUSED,
         severity: Severity::Warning,
@@ -168,7 +168,12 @@ fn other_protocol(called: &str, at: &str) -> Mistake {
 }
 
 /// Another peer than the dialled one answers at the address.
-fn other_peer(at: &str, meant: &libp2p::PeerId, found: &libp2p::PeerId, is_own: bool) -> Mistake {
+pub(super) fn other_peer(
+    at: &str,
+    meant: &libp2p::PeerId,
+    found: &libp2p::PeerId,
+    is_own: bool,
+) -> Mistake {
     let (what, hint) = match is_own {
         true => (
             format!(
