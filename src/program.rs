@@ -154,7 +154,11 @@ fn execute(command: Command) -> Result<(), Failure> {
             let report = doctor::examine(dir.map(Path::new), &env)?;
             match args.json {
                 true => print(report.to_json())?,
-                false => print(&report)?,
+                false => {
+                    let text = report.to_string();
+                    let terminal = width::of_stdout();
+                    print(width::hanging(&text, doctor::INDENT, terminal))?;
+                }
             }
             match report.is_ok() {
                 true => Ok(()),

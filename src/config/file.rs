@@ -277,6 +277,12 @@ impl Reader<'_> {
             let why = format!("port = {number}: give a number from 1 to 65535");
             self.fault(at.at..at.at, &why);
         }
+        if let Some((named, at)) =
+            proto.take_if(|(named, _)| !matches!(named.as_str(), "tcp" | "udp"))
+        {
+            let why = format!("proto = {named:?}: give tcp or udp");
+            self.fault(at.at..at.at, &why);
+        }
         // What has a wrong type was said already.
         for needed in ["name", "port"] {
             if !table.keys().any(|key| key.get_ref() == needed) {

@@ -31,6 +31,9 @@ use crate::config::{EnvVars, default_data_dirs, service_socket_dirs};
 /// How long a connection to an own address may take.
 const CONNECT: Duration = Duration::from_secs(2);
 
+/// Columns before what is said of a finding.
+pub(crate) const INDENT: usize = 10;
+
 /// What was looked at.
 #[derive(Debug, Serialize)]
 pub(crate) struct Report {
@@ -315,9 +318,9 @@ impl fmt::Display for Report {
             let Finding {
                 about, state, what, ..
             } = finding;
-            writeln!(f, "{state:8}  {about}: {}", Plain(what))?;
+            writeln!(f, "{state:INDENT$}{about}: {}", Plain(what))?;
             if let Some(hint) = &finding.hint {
-                writeln!(f, "{:8}  → {}", "", Plain(hint))?;
+                writeln!(f, "{:INDENT$}→ {}", "", Plain(hint))?;
             }
         }
         match self

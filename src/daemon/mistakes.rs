@@ -33,8 +33,9 @@ use crate::{
     },
 };
 use sentences::{
-    TABLE_NEARLY_FULL, TWO_DEVICES, drained, guest, itself_as_native, late_time, nearly_full, no_address,
-    no_native, no_native_there, own_at, own_identity_elsewhere, same_identity, tells_of_no_native,
+    TABLE_NEARLY_FULL, TWO_DEVICES, drained, guest, itself_as_native, late_time, nearly_full,
+    no_address, no_native, no_native_there, own_at, own_identity_elsewhere, same_identity,
+    tells_of_no_native,
 };
 
 impl Driver<'_> {

@@ -352,7 +352,6 @@ impl Net {
     pub(crate) fn set_slots(&mut self, reserves: impl Fn(&protocol::PeerId) -> bool) {
         self.swarm.behaviour_mut().limits.set_slots(reserves);
     }
-    }
 
     /// Counts peers with these addresses as known: their handshakes do not give way to those of
     /// unknown peers.

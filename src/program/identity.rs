@@ -53,7 +53,7 @@ fn import(args: &Import) -> Result<(), Failure> {
     let dir = DataDir::open(Path::new(&args.dir)).map_err(failed)?;
     let peer = dir.import(&from).map_err(failed)?;
     print(format_args!(
-        "{} is {peer} now: let the device that had this identity not run any more",
+        "{} is {peer} now: the device that had this identity must not run any more",
         args.dir
     ))
 }

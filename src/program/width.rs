@@ -104,6 +104,22 @@ pub(super) fn wrapped(text: &str, most: usize) -> Vec<String> {
     lines
 }
 
+/// Lines that each have a head of `indent` columns, as wide as the terminal: what is wrapped goes on
+/// beside the head. Without a terminal they stay as they are.
+pub(super) fn hanging(text: &str, indent: usize, terminal: Option<usize>) -> String {
+    let Some(most) = terminal else {
+        return text.to_owned();
+    };
+    let shown = |line: &str| match line.split_at_checked(indent) {
+        Some((head, rest)) => {
+            let lines = wrapped(rest, most.saturating_sub(indent));
+            head.to_owned() + &lines.join(&format!("\n{:indent$}", ""))
+        }
+        None => line.to_owned(),
+    };
+    text.lines().map(shown).collect::<Vec<_>>().join("\n")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -130,5 +146,13 @@ mod tests {
         assert_eq!(wrapped("a bb ccc", 4), ["a bb", "ccc"]);
         assert_eq!(wrapped("a bb ccc", 3), ["a", "bb", "ccc"]);
         assert_eq!(wrapped("longer a", 3), ["longer", "a"]);
+    }
+
+    #[test]
+    fn what_is_wrapped_goes_on_beside_the_head_of_its_line() {
+        let text = "ok   a bb ccc\n     → dd";
+        assert_eq!(hanging(text, 5, Some(9)), "ok   a bb\n     ccc\n     → dd");
+        assert_eq!(hanging(text, 5, None), text);
+        assert_eq!(hanging("ok", 5, Some(1)), "ok");
     }
 }

@@ -122,6 +122,11 @@ impl Ended {
 
 /// A control socket that gives the same answer to every question.
 pub(crate) fn answering(dir: &Path, answer: &'static str) {
+    answering_with(dir, |_| answer.to_owned());
+}
+
+/// A control socket that answers each question so.
+pub(crate) fn answering_with(dir: &Path, answer: impl Fn(&str) -> String + Send + 'static) {
     let listener = UnixListener::bind(dir.join("control.sock")).unwrap();
     thread::spawn(move || {
         for stream in listener.incoming() {
@@ -130,7 +135,7 @@ pub(crate) fn answering(dir: &Path, answer: &'static str) {
             // A client that only checks whether a daemon is there asks nothing and closes the
             // connection.
             let _ = BufReader::new(&stream).read_line(&mut question);
-            let _ = writeln!(stream, "{answer}");
+            let _ = writeln!(stream, "{}", answer(&question));
         }
     });
 }

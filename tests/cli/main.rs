@@ -2,6 +2,7 @@
 //!
 //! Every error gives one sentence on stderr and the right exit code.
 
+mod answered;
 mod completions;
 mod config;
 mod home;
@@ -247,7 +248,7 @@ fn check_is_one_line_and_a_code_for_nagios() {
         (
             include_str!("answers/indexer-critical.json"),
             2,
-            "CRITICAL indexer: no native is known | leases=0;",
+            "CRITICAL indexer: no native is known, and one that was found on the network is not trusted | leases=0;",
         ),
         (
             include_str!("answers/native-ok.json"),

@@ -12,13 +12,19 @@ use super::terminal;
 use crate::validator::refused;
 
 /// An answer of the daemon, the command that shows it, and the name of the snapshot.
-const SHOWN: [(&str, &[&str], &str); 21] = [
+const SHOWN: [(&str, &[&str], &str); 23] = [
     ("native-ok", &["status"], "status-native-ok"),
     ("native-degraded", &["status"], "status-native-degraded"),
     ("native-critical", &["status"], "status-native-critical"),
+    (
+        "native-unannounced",
+        &["status"],
+        "status-native-unannounced",
+    ),
     ("indexer-ok", &["status"], "status-indexer-ok"),
     ("indexer-degraded", &["status"], "status-indexer-degraded"),
     ("indexer-critical", &["status"], "status-indexer-critical"),
+    ("node-starting", &["status"], "status-node-starting"),
     ("node-ok", &["status"], "status-node-ok"),
     ("node-degraded", &["status"], "status-node-degraded"),
     ("node-critical", &["status"], "status-node-critical"),
@@ -36,14 +42,14 @@ const SHOWN: [(&str, &[&str], &str); 21] = [
     ("drained", &["drain", "--undo"], "drain-undo"),
 ];
 
-fn answer(name: &str) -> String {
+pub(crate) fn answer(name: &str) -> String {
     let file = Path::new("tests/cli/answers").join(format!("{name}.json"));
     let text = fs::read_to_string(&file);
     text.unwrap_or_else(|error| panic!("{}: {error}", file.display()))
 }
 
 /// Compares with the file, or writes it. Returns the name if they differ.
-fn differs(name: &str, shown: &str) -> Option<String> {
+pub(crate) fn differs(name: &str, shown: &str) -> Option<String> {
     let file = Path::new("tests/cli/snapshots").join(name);
     if std::env::var_os("UPDATE_SNAPSHOTS").is_some() {
         fs::write(&file, shown).unwrap();
@@ -54,7 +60,7 @@ fn differs(name: &str, shown: &str) -> Option<String> {
 }
 
 /// Times of the clock are not compared.
-fn masked(shown: &str) -> String {
+pub(crate) fn masked(shown: &str) -> String {
     let is_time = |word: &&str| {
         let digits = word.bytes().filter(u8::is_ascii_digit).count();
         (word.len(), digits, word.matches(':').count()) == (9, 6, 2)
@@ -155,9 +161,18 @@ fn help_of_every_command_is_as_in_its_snapshot() {
         .collect();
     assert!(commands.len() >= 11, "{commands:?}");
     let mut changed: Vec<String> = differs("help.txt", help.done()).into_iter().collect();
-    for command in commands {
-        let help = home.run(&[command, "--help"]);
-        changed.extend(differs(&format!("help-{command}.txt"), help.done()));
+    let below = [
+        ["config", "check"],
+        ["config", "show"],
+        ["identity", "export"],
+        ["identity", "import"],
+        ["identity", "reset"],
+    ];
+    let all = commands.iter().map(std::slice::from_ref);
+    for words in all.chain(below.iter().map(<[&str; 2]>::as_slice)) {
+        let help = home.run(&[words, &["--help"]].concat());
+        let name = format!("help-{}.txt", words.join("-"));
+        changed.extend(differs(&name, help.done()));
     }
     assert!(changed.is_empty(), "{}", changed.join("\n"));
 }

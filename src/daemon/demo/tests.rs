@@ -204,3 +204,25 @@ fn speed_is_a_number_from_1_to_100() {
         assert!(error.contains("from 1 to 100"), "{error}");
     }
 }
+
+/// What the demo says of itself, without what it sees: that differs from run to run.
+#[cfg(feature = "dns")]
+#[test]
+fn demo_is_told_as_in_its_snapshot() {
+    let mut out = Vec::new();
+    let mut screen = Screen::new(&mut out, false);
+    prologue(&mut screen, &Tempo::at(Speed(30))).unwrap();
+    for (index, step) in STORY.iter().enumerate() {
+        screen.begin(index + 1, step.name, step.waits_for).unwrap();
+    }
+    let took = (STORY.len(), Duration::from_millis(25_300));
+    summary(&mut screen, took).unwrap();
+    let told = String::from_utf8(out).unwrap();
+    let columns = told.lines().map(|line| line.chars().count()).max();
+    assert!(columns.unwrap() <= 80, "{told}");
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/cli/snapshots/demo.txt");
+    if std::env::var_os("UPDATE_SNAPSHOTS").is_some() {
+        fs::write(file, &told).unwrap();
+    }
+    assert_eq!(told, fs::read_to_string(file).unwrap_or_default());
+}

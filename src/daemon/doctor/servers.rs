@@ -10,7 +10,7 @@ use crate::{
     daemon::{
         mistakes::RESET,
         report::host_and_port,
-        status::{Plain, ServerState, Severity, Source, Status, VerdictState, explains},
+        status::{Plain, Server, ServerState, Severity, Source, Status, VerdictState, explains},
     },
     protocol::rivals::SAME_IDENTITY,
 };
@@ -19,59 +19,62 @@ const UNFOUND: &str = "no server grants a lease, so that nobody finds this proce
 
 /// Looks at the servers of the daemon, and at the leases that they grant.
 pub(super) fn look_at_servers(report: &mut Report, status: &Status) {
-    for native in &status.natives {
-        let Ok(addr) = native.parse::<Multiaddr>() else {
-            continue;
-        };
-        let is_name = |part: &Protocol<'_>| {
-            matches!(
-                part,
-                Protocol::Dns(_) | Protocol::Dns4(_) | Protocol::Dns6(_)
-            )
-        };
-        let at = host_and_port(&addr);
-        if addr.iter().next().is_some_and(|part| is_name(&part))
-            && let Err(error) = at.to_socket_addrs()
-        {
-            let what = format!("the name of the native {at} is not resolved: {error}");
-            report.wrong(
-                "native",
-                Severity::Warning,
-                what,
-                "getent ahosts NAME, and /etc/resolv.conf",
-            );
-        }
-    }
+    look_at_names(report, status);
     let mut is_explained = status.problems.iter().any(explains);
     for server in &status.servers {
-        let at = server.addr.as_deref().unwrap_or("no known address");
-        let mut problems = status.problems.iter().filter(|problem| explains(problem));
-        let is_problem = problems.any(|problem| is_named(at, &problem.what));
-        let what = format!("{} at {at}", server.role);
-        match (server.state, &server.last_error) {
-            (ServerState::Granted, _) => report.good("server", format!("{what} grants a lease")),
-            // It is named below, with what to type.
-            (ServerState::NoNative, _) => report.say("server", "note", format!("{what} is none")),
-            (_, Some(why)) if is_problem => {
-                report.say("server", "note", format!("{what}: {}", Plain(why)));
-            }
-            // A node tries those that natives offer: whether it holds a lease is looked at below.
-            (_, Some(why)) if server.role == Role::Indexer => {
-                report.say("server", "note", format!("{what}: {}", Plain(why)));
-            }
-            (_, Some(why)) => {
-                is_explained = true;
-                report.wrong(
-                    "server",
-                    Severity::Warning,
-                    format!("{what}: {}", Plain(why)),
-                    &hint_for(why, at),
-                );
-            }
-            (ServerState::Idle, None) => report.good("server", format!("{what} is known")),
-            (_, None) => report.say("server", "note", format!("{what} is being tried")),
+        is_explained |= look_at_server(report, status, server);
+    }
+    look_at_leases(report, status, is_explained);
+}
+
+/// Whether this host finds the addresses of natives that have a name.
+fn look_at_names(report: &mut Report, status: &Status) {
+    let is_name = |part: &Protocol<'_>| {
+        matches!(
+            part,
+            Protocol::Dns(_) | Protocol::Dns4(_) | Protocol::Dns6(_)
+        )
+    };
+    let natives = status.natives.iter();
+    let natives = natives.filter_map(|native| native.parse::<Multiaddr>().ok());
+    for addr in natives.filter(|addr| addr.iter().next().is_some_and(|part| is_name(&part))) {
+        let at = host_and_port(&addr);
+        if let Err(error) = at.to_socket_addrs() {
+            let what = format!("the name of the native {at} is not resolved: {error}");
+            let hint = "getent ahosts NAME, and /etc/resolv.conf";
+            report.wrong("native", Severity::Warning, what, hint);
         }
     }
+}
+
+/// Looks at one server. Returns whether it is wrong, and says so.
+fn look_at_server(report: &mut Report, status: &Status, server: &Server) -> bool {
+    let at = server.addr.as_deref().unwrap_or("no known address");
+    let mut problems = status.problems.iter().filter(|problem| explains(problem));
+    let is_problem = problems.any(|problem| is_named(at, &problem.what));
+    let what = format!("{} at {at}", server.role);
+    match (server.state, &server.last_error) {
+        (ServerState::Granted, _) => report.good("server", format!("{what} grants a lease")),
+        // It is named below, with what to type.
+        (ServerState::NoNative, _) => report.say("server", "note", format!("{what} is none")),
+        // A problem names the cause. A node tries the indexers that natives offer: whether it holds
+        // a lease is looked at below.
+        (_, Some(why)) if is_problem || server.role == Role::Indexer => {
+            report.say("server", "note", format!("{what}: {}", Plain(why)));
+        }
+        (_, Some(why)) => {
+            let (what, hint) = (format!("{what}: {}", Plain(why)), hint_for(why, at));
+            report.wrong("server", Severity::Warning, what, &hint);
+            return true;
+        }
+        (ServerState::Idle, None) => report.good("server", format!("{what} is known")),
+        (_, None) => report.say("server", "note", format!("{what} is being tried")),
+    }
+    false
+}
+
+/// Looks at the leases held. `is_explained`: what keeps it from one is counted already.
+fn look_at_leases(report: &mut Report, status: &Status, is_explained: bool) {
     match (status.role, status.leases.len()) {
         (Role::Native, _) => look_for_lack(report, status, is_explained),
         // It follows from what is counted already.

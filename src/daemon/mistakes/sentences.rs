@@ -7,7 +7,13 @@ use std::{path::Path, time::Duration};
 
 use libp2p::Multiaddr;
 
-use super::super::{clock, life::short, problems::Mistake, report::text, status::{Severity, Span}};
+use super::super::{
+    clock,
+    life::short,
+    problems::Mistake,
+    report::text,
+    status::{Severity, Span},
+};
 use crate::{
     net::limits::CONNECTIONS,
     protocol::{
