@@ -139,6 +139,8 @@ pub enum Seen<'a> {
     Tells(&'a str, &'a str),
     /// The reverse of `Tells`.
     TellsNot(&'a str, &'a str),
+    /// The watch of the first says that the node has left.
+    TellsLeft(&'a str, &'a str),
     /// The watch of the first reports no server as silent, and has reported that since this
     /// changed.
     HasCaughtUp(&'a str),
@@ -479,6 +481,9 @@ impl Stage {
             }),
             Seen::TellsNot(watcher, node) => every(node, &|node| {
                 every(watcher, &|watcher| !watcher.watching.tells(&node.peer))
+            }),
+            Seen::TellsLeft(watcher, node) => every(node, &|node| {
+                every(watcher, &|watcher| watcher.watching.tells_left(&node.peer))
             }),
             Seen::HasCaughtUp(watcher) => every(watcher, &|device| device.watching.has_caught_up()),
             Seen::Runs(name) => every(name, &Device::is_up),

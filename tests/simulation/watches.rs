@@ -36,6 +36,29 @@ fn nodes_of_an_indexer_that_dies_are_told_once_and_are_not_gone_while_they_move(
 }
 
 #[test]
+fn node_that_ends_after_its_indexer_died_is_told_to_have_left() {
+    let taken_in = [
+        Kill("I"),
+        Within(20, TakenIn("N", "A*")),
+        Within(1, Tells("W", "A*")),
+        End("A1"),
+        Within(4, TellsLeft("W", "A1")),
+        For(120, Tells("W", "A2")),
+    ];
+    play(&[&THREE_NODES_ARE_WATCHED[..], &taken_in].concat());
+    let with_another = [
+        Indexer("J", &["N"]),
+        Within(2, Lists("N", "J")),
+        Kill("I"),
+        Within(20, Under("A*", "J")),
+        End("A1"),
+        Within(4, TellsLeft("W", "A1")),
+        For(120, Tells("W", "A2")),
+    ];
+    play(&[&THREE_NODES_ARE_WATCHED[..], &with_another].concat());
+}
+
+#[test]
 fn nodes_of_an_indexer_that_comes_later_are_told() {
     let comes = [
         // It holds no lease with another indexer, so it must find it.

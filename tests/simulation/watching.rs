@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use oc_discovery::protocol::{
-    Action, Addrs, Filter, PeerId,
+    Action, Addrs, Filter, PeerId, Presence,
     watch::{ChangedNode, ReaderId, WatcherId, Watches, client::Said},
 };
 
@@ -32,6 +32,8 @@ pub struct Watching {
     /// Streams that others opened here.
     pub inbound: BTreeMap<StreamKey, WatcherId>,
     there: BTreeSet<PeerId>,
+    /// How each node went that was there and is gone.
+    went: BTreeMap<PeerId, Presence>,
     silent: Option<usize>,
 }
 
@@ -50,6 +52,11 @@ impl Watching {
         self.there.contains(node)
     }
 
+    /// Whether the reader knows that the node has left.
+    pub fn tells_left(&self, node: &PeerId) -> bool {
+        self.went.get(node) == Some(&Presence::Left)
+    }
+
     /// Whether all servers have caught up, and none is silent.
     pub fn has_caught_up(&self) -> bool {
         self.silent == Some(0)
@@ -57,6 +64,7 @@ impl Watching {
 
     /// Takes what is said of a node that is there.
     fn say(&mut self, node: &ChangedNode<'_>) -> Result<(), &'static str> {
+        self.went.remove(&node.record.peer);
         let is_new = match node.said {
             Said::Present => self.there.insert(node.record.peer),
             Said::Changed => self.there.contains(&node.record.peer),
@@ -69,7 +77,8 @@ impl Watching {
     }
 
     /// Takes note that a node is gone.
-    fn gone(&mut self, node: &PeerId) -> Result<(), &'static str> {
+    fn gone(&mut self, node: &PeerId, how: Presence) -> Result<(), &'static str> {
+        self.went.insert(*node, how);
         match self.there.remove(node) {
             true => Ok(()),
             false => Err("a watch says that a node is gone which was not there"),
@@ -112,8 +121,8 @@ impl World {
                 watches.hear_own(now, reader, &mut |node| said = said.and(watching.say(node)));
                 return said.or_else(|rule| ensure(false, no, rule));
             }
-            Action::Gone { ref peer, .. } => {
-                let gone = device.watching.gone(peer);
+            Action::Gone { ref peer, how, .. } => {
+                let gone = device.watching.gone(peer, how);
                 return gone.or_else(|rule| ensure(false, no, rule));
             }
             Action::CaughtUp { reader, .. } => {

@@ -22,6 +22,7 @@
 //! - A stream that breaks leaves its bits, and nothing is said. When the server has caught up
 //!   again, the bits go that it does not confirm within `CONFIRM`: one that has restarted learns
 //!   of its nodes by their next beats.
+//! - When a node says good-bye, the bits of servers that are not heard go too (`leaving`).
 //! - The bits also go when a server is not listed, and was not reached for `HOLD`; for
 //!   `CONFIRM`, if every native has answered and lists it no longer: then it has ended in order,
 //!   and is not silent.
@@ -50,6 +51,7 @@ use slots::{CONFIRM, Entry, QUIET, State, WatchedServer};
 use slots::{HEARD_FOR, HOLD};
 pub use statements::{Extent, Said, Sighting, Statement, WatchStep};
 
+mod leaving;
 mod list;
 mod places;
 mod slots;
@@ -99,6 +101,8 @@ pub struct Watch<const K: usize> {
     vain_lists: u8,
     /// The servers that this process knows, as a number.
     own_servers: u64,
+    /// The servers that were not heard when that was last looked at.
+    unheard: u64,
     /// When the latest listing of servers began, and when the latest one began that listed all of
     /// them.
     list_began: Instant,
@@ -151,6 +155,7 @@ impl<const K: usize> Watch<K> {
             seeks_others: false,
             vain_lists: 0,
             own_servers: 0,
+            unheard: 0,
             list_began: Instant::from_millis(0),
             all_listed: None,
             list_failures: 0,
@@ -177,7 +182,7 @@ impl<const K: usize> Watch<K> {
         (self.list_at, self.lists, self.was_listed) = (now, false, false);
         (self.list_failures, self.unwatched) = (0, 0);
         (self.has_others, self.seeks_others, self.vain_lists) = (false, false, 0);
-        self.own_servers = 0;
+        (self.own_servers, self.unheard) = (0, 0);
         (self.report_from, self.blind) = (now, Duration::ZERO);
         (self.was_blind, self.reported_once, self.reported_silent) = (false, false, 0);
         (self.reported_missing, self.charged) = (Missing::NONE, [0; MAX_WATCHED_SERVERS]);
@@ -222,10 +227,13 @@ impl<const K: usize> Watch<K> {
         match statement {
             Statement::Here(sighting) => self.seen(at, &sighting),
             Statement::Gone { peer, how } => {
+                let bits = 1 << at | self.not_told(how);
                 let entry = self.known.find_mut(peer);
                 let is_known = entry.is_some();
-                let charged = &mut self.charged;
-                let is_unheld = entry.is_some_and(|entry| entry.let_go(now, at, how, charged));
+                let is_unheld = entry.is_some_and(|entry| {
+                    entry.has_left = how == Presence::Left;
+                    entry.let_go(now, bits, how, &mut self.charged)
+                });
                 if is_unheld {
                     self.gone_from = self.gone_from.min(now + LINGER);
                 }
@@ -272,7 +280,7 @@ impl<const K: usize> Watch<K> {
         let how = self.unconfirmed_are;
         for entry in self.known.iter_mut() {
             let is_held = entry.holders & (1 << at) != 0;
-            if is_held && is_meant(entry) && entry.let_go(now, at, how, &mut self.charged) {
+            if is_held && is_meant(entry) && entry.let_go(now, 1 << at, how, &mut self.charged) {
                 self.gone_from = self.gone_from.min(now + LINGER);
                 // They are reported before the step that says that all servers have caught up.
                 self.report_from = self.report_from.max(now + LINGER);
@@ -364,6 +372,7 @@ impl<const K: usize> Watch<K> {
     }
 
     fn pop_gone(&mut self, now: Instant) -> Option<WatchStep> {
+        self.let_leave(now);
         let are_heard = self.servers.iter().all(WatchedServer::is_settled);
         let known_from = self.all_listed.filter(|_| are_heard);
         while self.gone_from <= now {
@@ -423,8 +432,12 @@ impl<const K: usize> Watch<K> {
     }
 
     fn silent_bits(&self) -> u64 {
+        self.bits_of(|server| server.is_silent)
+    }
+
+    fn bits_of(&self, is_meant: impl Fn(&WatchedServer) -> bool) -> u64 {
         let bits = self.servers.iter().enumerate();
-        bits.filter(|(_, server)| server.is_silent)
+        bits.filter(|(_, server)| is_meant(server))
             .fold(0, |all, (at, _)| all | 1 << at)
     }
 

@@ -176,6 +176,8 @@ pub(super) struct Entry {
     /// If no server holds it: since when, and whether it left or was lost.
     pub(super) unheld: Instant,
     pub(super) how: Presence,
+    /// A server says that it has left, and none since that it is there.
+    pub(super) has_left: bool,
     /// The filter selects it.
     pub(super) is_meant: bool,
     /// The servers against which its place counts: its holders, or else the last one.
@@ -193,21 +195,22 @@ impl Entry {
     pub(super) fn take_hold(&mut self, at: usize, charged: &mut [u16; MAX_WATCHED_SERVERS]) {
         self.holders |= 1 << at;
         self.confirmed |= 1 << at;
+        self.has_left = false;
         self.charge(self.holders, charged);
     }
 
-    /// Takes note that the server in this slot does not hold it. Returns whether no server holds it
-    /// now.
+    /// Takes note that the servers of these bits do not hold it. Returns whether no server holds it
+    /// now, and one did.
     pub(super) fn let_go(
         &mut self,
         now: Instant,
-        at: usize,
+        servers: u64,
         how: Presence,
         charged: &mut [u16; MAX_WATCHED_SERVERS],
     ) -> bool {
         let was_held = self.holders != 0;
-        self.holders &= !(1 << at);
-        self.confirmed &= !(1 << at);
+        self.holders &= !servers;
+        self.confirmed &= !servers;
         let is_unheld = was_held && self.holders == 0;
         if is_unheld {
             (self.unheld, self.how) = (now, how);

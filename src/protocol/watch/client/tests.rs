@@ -4,6 +4,7 @@ use super::*;
 use crate::protocol::{Addrs, Name};
 
 mod doubts;
+mod leaving;
 mod places;
 
 /// A watch of at most 8 nodes, with two servers that it has opened streams to at 0 ms.
