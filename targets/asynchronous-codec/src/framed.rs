@@ -8,9 +8,12 @@ use std::{
 use bytes::BytesMut;
 use futures_core::Stream;
 use futures_io::{AsyncRead, AsyncWrite};
-use futures_sink::Sink;
 
-use crate::{Decoder, Encoder, reading::Reading, writing::Writing};
+use crate::{
+    Decoder, Encoder,
+    reading::Reading,
+    writing::{Writing, sink},
+};
 
 /// A stream of the frames that an [`AsyncRead`] has, and a sink for those that it, as an
 /// [`AsyncWrite`], is to have.
@@ -105,39 +108,7 @@ where
     }
 }
 
-impl<T, U> Sink<U::Item<'_>> for Framed<T, U>
-where
-    T: AsyncWrite + Unpin,
-    U: Encoder,
-{
-    type Error = U::Error;
-
-    fn poll_ready(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        let this = self.get_mut();
-        this.writing
-            .poll_ready(&mut this.io, cx)
-            .map_err(Into::into)
-    }
-
-    fn start_send(self: Pin<&mut Self>, item: U::Item<'_>) -> Result<(), Self::Error> {
-        let this = self.get_mut();
-        this.writing.encode(&mut this.codec, item)
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        let this = self.get_mut();
-        this.writing
-            .poll_flush(&mut this.io, cx)
-            .map_err(Into::into)
-    }
-
-    fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        let this = self.get_mut();
-        this.writing
-            .poll_close(&mut this.io, cx)
-            .map_err(Into::into)
-    }
-}
+sink!(Framed, codec);
 
 /// What a [`Framed`] is made of.
 #[non_exhaustive]

@@ -1,15 +1,12 @@
 //! One direction: frames that go.
 
-use std::{
-    pin::Pin,
-    task::{Context, Poll},
-};
-
 use bytes::BytesMut;
 use futures_io::AsyncWrite;
-use futures_sink::Sink;
 
-use crate::{Encoder, writing::Writing};
+use crate::{
+    Encoder,
+    writing::{Writing, sink},
+};
 
 /// A sink for the frames that an [`AsyncWrite`] is to have.
 pub struct FramedWrite<T, E> {
@@ -52,36 +49,4 @@ where
 /// Nothing in it is pinned but the writer.
 impl<T: Unpin, E> Unpin for FramedWrite<T, E> {}
 
-impl<T, E> Sink<E::Item<'_>> for FramedWrite<T, E>
-where
-    T: AsyncWrite + Unpin,
-    E: Encoder,
-{
-    type Error = E::Error;
-
-    fn poll_ready(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        let this = self.get_mut();
-        this.writing
-            .poll_ready(&mut this.io, cx)
-            .map_err(Into::into)
-    }
-
-    fn start_send(self: Pin<&mut Self>, item: E::Item<'_>) -> Result<(), Self::Error> {
-        let this = self.get_mut();
-        this.writing.encode(&mut this.encoder, item)
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        let this = self.get_mut();
-        this.writing
-            .poll_flush(&mut this.io, cx)
-            .map_err(Into::into)
-    }
-
-    fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        let this = self.get_mut();
-        this.writing
-            .poll_close(&mut this.io, cx)
-            .map_err(Into::into)
-    }
-}
+sink!(FramedWrite, encoder);

@@ -94,3 +94,49 @@ impl Writing {
         Poll::Ready(Ok(()))
     }
 }
+
+/// Implements the sink of a type with an `io`, a `writing`, and an encoder in this field.
+macro_rules! sink {
+    ($framed:ident, $encoder:ident) => {
+        impl<T, E> futures_sink::Sink<E::Item<'_>> for $framed<T, E>
+        where
+            T: AsyncWrite + Unpin,
+            E: Encoder,
+        {
+            type Error = E::Error;
+
+            fn poll_ready(
+                self: std::pin::Pin<&mut Self>,
+                cx: &mut std::task::Context<'_>,
+            ) -> std::task::Poll<Result<(), E::Error>> {
+                let Self { io, writing, .. } = self.get_mut();
+                writing.poll_ready(io, cx).map_err(Into::into)
+            }
+
+            fn start_send(
+                self: std::pin::Pin<&mut Self>,
+                item: E::Item<'_>,
+            ) -> Result<(), E::Error> {
+                let this = self.get_mut();
+                this.writing.encode(&mut this.$encoder, item)
+            }
+
+            fn poll_flush(
+                self: std::pin::Pin<&mut Self>,
+                cx: &mut std::task::Context<'_>,
+            ) -> std::task::Poll<Result<(), E::Error>> {
+                let Self { io, writing, .. } = self.get_mut();
+                writing.poll_flush(io, cx).map_err(Into::into)
+            }
+
+            fn poll_close(
+                self: std::pin::Pin<&mut Self>,
+                cx: &mut std::task::Context<'_>,
+            ) -> std::task::Poll<Result<(), E::Error>> {
+                let Self { io, writing, .. } = self.get_mut();
+                writing.poll_close(io, cx).map_err(Into::into)
+            }
+        }
+    };
+}
+pub(crate) use sink;
