@@ -9,7 +9,8 @@ use libp2p::multiaddr::Protocol;
 
 use super::{Error, LISTEN_MAX, NativeAddr, peer_id_fault, values::at_most};
 use crate::protocol::{
-    MAX_ADDR_LEN, capacities::MAX_NATIVES, codec::record::MAX_RECORD_ADDRS, dns_sd::MAX_LABEL_LEN,
+    MAX_ADDR_LEN, capacities::MAX_NATIVES, codec::record::MAX_RECORD_ADDRS, dns_name,
+    dns_sd::MAX_LABEL_LEN,
 };
 
 pub(super) fn listen(values: &[String]) -> Result<Vec<Multiaddr>, Error> {
@@ -170,16 +171,10 @@ fn leads_to_a_host(addr: &Multiaddr) -> bool {
 /// Checks that a name in the address can be looked up: it has letters, digits, `-` and `_` between
 /// dots, and is not an IP address.
 fn check_name(option: &'static str, value: &str, addr: &Multiaddr) -> Result<(), Error> {
-    let name = match addr.iter().next() {
-        Some(
-            Protocol::Dns(name)
-            | Protocol::Dns4(name)
-            | Protocol::Dns6(name)
-            | Protocol::Dnsaddr(name),
-        ) => name.into_owned(),
-        _ => return Ok(()),
+    let Some(name) = dns_name(addr.as_ref()) else {
+        return Ok(());
     };
-    let bare = name.strip_suffix('.').unwrap_or(&name);
+    let bare = name.strip_suffix('.').unwrap_or(name);
     let wrong = |problem: String| Err(Error::new(option, value, problem));
     match bare.parse() {
         Ok(IpAddr::V4(ip)) => return wrong(format!("{ip} is not a name; write it /ip4/{ip}")),

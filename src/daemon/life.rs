@@ -15,7 +15,7 @@ use super::{
 use crate::{
     net::{
         Frame,
-        each::{About, each},
+        each::{About, each, short_id},
     },
     protocol::{
         Arrival, EndCause, Endpoint, Joined, LeaseEnd, PeerId, Role, Shortage, Subject,
@@ -23,17 +23,12 @@ use crate::{
     },
 };
 
-/// Characters of an id that people read: its last ones, because the first are the same for all.
-const SHORT: usize = 8;
-
 /// Nodes whose names are remembered after they were released.
 const MOST_RELEASED: usize = 64;
 
 /// A peer id for people.
 pub(super) fn short(peer: &PeerId) -> String {
-    let whole = text(peer);
-    let from = whole.len().saturating_sub(SHORT);
-    format!("…{}", whole.get(from..).unwrap_or(&whole))
+    short_id(&text(peer))
 }
 
 impl Environment<'_> {

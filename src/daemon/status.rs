@@ -20,6 +20,7 @@ use miniserde::{Deserialize, Serialize, de::Visitor, make_place, ser::Fragment};
 
 use crate::config::Role;
 pub(crate) use crate::net::counted;
+pub(crate) use crate::net::each::short_id;
 #[cfg(feature = "program")]
 pub(crate) use crate::protocol::order::{sort, sort_few};
 pub(crate) use found::shortfall;
@@ -32,7 +33,6 @@ pub use service::{CheckState, Protocol, Service, ServiceCheck};
 #[cfg(feature = "program")]
 pub(crate) use text::Plain;
 pub(crate) use text::Span;
-pub(crate) use text::short_id;
 #[cfg(feature = "program")]
 pub(super) use text::table;
 #[cfg(feature = "program")]

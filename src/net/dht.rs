@@ -24,7 +24,12 @@ use libp2p::{
     },
 };
 
-use super::{each::each, providers, scope::is_loopback, store::BoundedStore};
+use super::{
+    each::{About, each, short_id},
+    providers,
+    scope::is_loopback,
+    store::BoundedStore,
+};
 use crate::{
     net::{
         convert,
@@ -204,10 +209,12 @@ impl Dht {
         }
         // A record from its own subject is judged by its time to live from receipt (PROTOCOL.md).
         if let Err(error) = store(kademlia, key.clone(), info, envelope, info.ttl) {
+            let about = About::peer(&PeerId::from(info.peer));
             each!(
                 warn,
+                &about;
                 "the DHT store has no room for the record of {}: {error}",
-                PeerId::from(info.peer)
+                short_id(&about.peer)
             );
             return;
         }

@@ -32,7 +32,7 @@ use smol::lock::Semaphore;
 
 use super::executor::within;
 use super::tcp::socket_addr;
-use crate::protocol::order::sort_few;
+use crate::protocol::{dns_name, order::sort_few};
 use message::Value;
 use system::Files;
 
@@ -130,10 +130,7 @@ impl Error for ResolveError {
 
 /// True if `addr` begins with a name.
 pub(crate) fn is_name(addr: &Multiaddr) -> bool {
-    matches!(
-        addr.iter().next(),
-        Some(Protocol::Dns(_) | Protocol::Dns4(_) | Protocol::Dns6(_) | Protocol::Dnsaddr(_))
-    )
+    dns_name(addr.as_ref()).is_some()
 }
 
 thread_local! {
@@ -342,15 +339,7 @@ impl Search {
 }
 
 fn name_of(addr: &Multiaddr) -> String {
-    match addr.iter().next() {
-        Some(
-            Protocol::Dns(name)
-            | Protocol::Dns4(name)
-            | Protocol::Dns6(name)
-            | Protocol::Dnsaddr(name),
-        ) => name.into_owned(),
-        _ => addr.to_string(),
-    }
+    dns_name(addr.as_ref()).map_or_else(|| addr.to_string(), str::to_owned)
 }
 
 fn is_p2p_or_empty(rest: &Multiaddr) -> bool {

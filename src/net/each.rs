@@ -13,6 +13,7 @@ use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher as _};
 use std::time::Instant;
 
+use libp2p::PeerId;
 use log::{
     Level, Metadata, Record,
     kv::{self, Key, Source, Value, VisitSource},
@@ -90,6 +91,25 @@ pub(crate) struct About {
     pub(crate) name: String,
     /// Where it is: `HOST`, or `HOST:PORT` if it is a server.
     pub(crate) addr: String,
+}
+
+impl About {
+    /// This peer, whose role and name are not known.
+    pub(crate) fn peer(peer: &PeerId) -> Self {
+        Self {
+            peer: peer.to_base58(),
+            ..Self::default()
+        }
+    }
+}
+
+/// Characters of an id that people read: its last ones, because the first are the same for all.
+const SHORT: usize = 8;
+
+/// A peer id, in base58, for people.
+pub(crate) fn short_id(id: &str) -> String {
+    let from = id.len().saturating_sub(SHORT);
+    format!("…{}", id.get(from..).unwrap_or(id))
 }
 
 impl Source for About {

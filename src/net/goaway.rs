@@ -23,7 +23,7 @@ use libp2p::core::muxing::{StreamMuxer, StreamMuxerEvent};
 use libp2p::core::upgrade::{InboundConnectionUpgrade, OutboundConnectionUpgrade, UpgradeInfo};
 use libp2p::{PeerId, yamux};
 
-use super::each::each;
+use super::each::{About, each, short_id};
 
 /// Bytes of a frame's header: version, type, flags (2), stream (4), length (4).
 const HEADER: usize = 12;
@@ -56,9 +56,12 @@ impl<M> Muxer<M> {
             && self.broken.load(Relaxed)
             && let Some(peer) = self.peer.take()
         {
+            let about = About::peer(&peer);
             each!(
                 warn,
-                "closed a connection of {peer}: it broke the rules of Yamux"
+                &about;
+                "closed a connection of peer {}: it broke the rules of Yamux",
+                short_id(&about.peer)
             );
         }
         polled

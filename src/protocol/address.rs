@@ -212,6 +212,16 @@ impl From<SocketAddr> for Endpoint {
     }
 }
 
+/// The DNS name that a binary multiaddress begins with, as it is written there; `None` if it begins
+/// with anything else.
+pub fn dns_name(addr: &[u8]) -> Option<&str> {
+    let mut rest = addr;
+    match varint(&mut rest)? {
+        DNS..=DNSADDR => core::str::from_utf8(sized(&mut rest)?).ok(),
+        _ => None,
+    }
+}
+
 /// The significant bits of a hash. A family fits above them.
 const HASH_MASK: u64 = (1 << 56) - 1;
 

@@ -26,6 +26,7 @@ use super::{
     TableStats,
     address::Subnet,
     codec::service::{ServiceName, Transport},
+    cut,
     time::{Bucket, Instant, Rng},
 };
 
@@ -198,7 +199,7 @@ impl Adverts {
             self.refused += 1;
             return None;
         };
-        let base = cut(base, MAX_LABEL_LEN);
+        let base = label_of(base, MAX_LABEL_LEN);
         let number = self.free_number(&base, 1, service, transport);
         let mut advert = Advert {
             base,
@@ -462,17 +463,13 @@ fn label(base: &str, number: u16) -> Label {
         // It has room for any number.
         let _ = write!(suffix, " ({number})");
     }
-    let mut label = cut(base, MAX_LABEL_LEN - suffix.len());
+    let mut label = label_of(base, MAX_LABEL_LEN - suffix.len());
     let _ = label.push_str(&suffix);
     label
 }
 
-fn cut(text: &str, longest: usize) -> Label {
-    let mut end = text.len().min(longest);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    Label::try_from(text.get(..end).unwrap_or_default()).unwrap_or_default()
+fn label_of(text: &str, longest: usize) -> Label {
+    Label::try_from(cut(text, longest)).unwrap_or_default()
 }
 
 fn bits(links: LinkSet) -> impl Iterator<Item = usize> {

@@ -69,7 +69,7 @@ pub(crate) mod types;
 pub mod watch;
 pub mod zone;
 
-pub use address::{Endpoint, Families, Host, Subnet, distance};
+pub use address::{Endpoint, Families, Host, Subnet, distance, dns_name};
 pub use announcing::{AnnounceEnd, Key};
 pub use directory::{Claimants, Found};
 pub use indexer::{Draining, Indexer, IndexerConfig};

@@ -270,12 +270,22 @@ impl<T: Keyed, const N: usize> Table<T, N> {
         }
     }
 
+    /// Where the peer's slot is in `order`, or would be. Two keys nearly always differ in their
+    /// heads, so these are compared first: every beat makes such a search.
     fn position(&self, peer: &PeerId) -> Result<usize, usize> {
-        self.order
-            .binary_search_by(|&slot| match self.slots.get(usize::from(slot)) {
-                Some(entry) => entry.peer().cmp(peer),
-                None => core::cmp::Ordering::Less,
-            })
+        let head = peer.head();
+        let peer_in = |slot: u16| self.slots.get(usize::from(slot)).map(Keyed::peer);
+        let at = self
+            .order
+            .partition_point(|&slot| peer_in(slot).is_some_and(|it| it.head() < head));
+        let found = self.order.get(at).and_then(|&slot| peer_in(slot));
+        match found {
+            Some(found) if found == peer => Ok(at),
+            Some(found) if found.head() == head => self
+                .order
+                .binary_search_by_key(&Some(peer), |&slot| peer_in(slot)),
+            _ => Err(at),
+        }
     }
 }
 
@@ -389,6 +399,26 @@ mod tests {
             .map(|e| (e.0, e.1))
             .collect();
         assert_eq!(in_order, map.into_iter().collect::<std::vec::Vec<_>>());
+    }
+
+    #[test]
+    fn peers_whose_ids_begin_alike_have_their_own_entries() {
+        let alike = |n: u8| {
+            let mut id = [7; 32];
+            id[31] = n;
+            PeerId::from_bytes(id)
+        };
+        let mut table = Table::<Entry, 8>::new();
+        for n in [5, 1, 7, 3] {
+            assert_eq!(table.insert(Entry(alike(n), n.into())), Ok(()));
+        }
+        for n in 0..=8 {
+            let found = table.find(&alike(n)).map(|entry| entry.1);
+            let entry = [1, 3, 5, 7].contains(&n).then_some(n.into());
+            assert_eq!(found, entry, "{n}");
+        }
+        let order: std::vec::Vec<u32> = table.iter_from(Cursor::Start).map(|e| e.1).collect();
+        assert_eq!(order, [1, 3, 5, 7]);
     }
 
     #[test]

@@ -45,17 +45,21 @@ impl PeerId {
     pub const fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }
+
+    /// The first eight bytes as one number, which is ordered as they are.
+    #[inline]
+    pub(crate) const fn head(&self) -> u64 {
+        let [a, b, c, d, e, f, g, h, ..] = self.0;
+        u64::from_be_bytes([a, b, c, d, e, f, g, h])
+    }
 }
 
 /// The order of the bytes. Two keys nearly always differ in the first eight, which are compared as
-/// one number: each look-up of a beat makes ten such comparisons.
+/// one number.
 impl Ord for PeerId {
     #[inline]
     fn cmp(&self, other: &Self) -> Ordering {
-        let head = |Self([a, b, c, d, e, f, g, h, ..]): &Self| {
-            u64::from_be_bytes([*a, *b, *c, *d, *e, *f, *g, *h])
-        };
-        match head(self).cmp(&head(other)) {
+        match self.head().cmp(&other.head()) {
             Ordering::Equal => self.0.cmp(&other.0),
             decided => decided,
         }
@@ -83,6 +87,18 @@ pub type Addrs = Vec<Addr, MAX_ADDRS, u8>;
 pub type Name = String<MAX_NAME_LEN, u8>;
 /// A sentence for people.
 pub type Reason = String<MAX_REASON_LEN, u8>;
+
+/// The beginning of the text, of whole characters and at most this many bytes.
+pub(crate) fn cut(text: &str, most: usize) -> &str {
+    text.get(..text.floor_char_boundary(most))
+        .unwrap_or_default()
+}
+
+/// As much of the text as a reason holds.
+pub fn reason_of(text: &str) -> Reason {
+    Reason::try_from(cut(text, MAX_REASON_LEN)).unwrap_or_default()
+}
+
 /// The peers that a native reports to another native.
 pub type PeerList = Vec<PeerId, MAX_LIST, u8>;
 /// Where to go, best first.

@@ -12,7 +12,7 @@ use super::super::{
     driver::Driver, life::short, problems::Mistake, report::host_and_port, status::Severity,
 };
 use crate::{
-    net::{Refusal, Why, multiaddrs},
+    net::{Refusal, Why, each::short_id, multiaddrs},
     protocol::{Endpoint, Instant, PeerId, Role, address::Host},
 };
 
@@ -205,7 +205,7 @@ pub(super) fn other_peer(
 
 /// The last characters of an id.
 fn last(peer: &libp2p::PeerId) -> String {
-    PeerId::try_from(*peer).map_or_else(|_| peer.to_string(), |peer| short(&peer))
+    short_id(&peer.to_base58())
 }
 
 #[cfg(test)]

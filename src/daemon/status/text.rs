@@ -162,13 +162,6 @@ pub(crate) fn is_obeyed(c: char) -> bool {
     c.is_control() || turns || matches!(c, '\u{2028}'..='\u{202e}')
 }
 
-/// The end of a peer id, for people: the first characters are the same for all.
-pub(crate) fn short_id(id: &str) -> String {
-    const SHORT: usize = 8;
-    let from = id.len().saturating_sub(SHORT);
-    format!("…{}", id.get(from..).unwrap_or(id))
-}
-
 /// A multiaddress of an IP address or a name as `HOST:PORT`; any other as it is.
 #[cfg(feature = "program")]
 pub(crate) fn host_and_port(addr: &str) -> String {

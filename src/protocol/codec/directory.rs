@@ -23,8 +23,8 @@ use super::{
 };
 use crate::protocol::{
     Count, Cursor, Entries, EntriesPage, Filter, IndexersAnswer, IndexersPage, MAX_LIST,
-    MAX_NAME_LEN, MAX_REASON_LEN, Name, Offers, PeerId, Reach, Reason, Selection, Tally, Want,
-    dial_back::DialedBack, machine::MAX_MOVED,
+    MAX_NAME_LEN, Name, Offers, PeerId, Reach, Reason, Selection, Tally, Want,
+    dial_back::DialedBack, machine::MAX_MOVED, reason_of,
 };
 
 /// A directory request.
@@ -303,8 +303,8 @@ pub fn encode_response<'b>(
     }
 }
 
-/// Decodes a response, with its lists in `room`. The text of an error is cut to [`MAX_REASON_LEN`]
-/// bytes.
+/// Decodes a response, with its lists in `room`. The text of an error is cut to that of a
+/// [`Reason`].
 ///
 /// # Errors
 /// See [`DecodeError`].
@@ -332,8 +332,10 @@ pub fn decode_response<'a: 'r, 'r>(
         1 => decode_found(bytes),
         3 => decode_entries(bytes, &mut room.entries).map(Response::Entries),
         5 => decode_dialed_back(bytes).map(Response::DialedBack),
-        255 => value_at_1("response", bytes, |r| r.text("error", usize::MAX).map(cut))
-            .map(Response::Error),
+        255 => value_at_1("response", bytes, |r| {
+            r.text("error", usize::MAX).map(reason_of)
+        })
+        .map(Response::Error),
         code => Err(DecodeError::UnknownCode {
             field: "response",
             code,
@@ -439,18 +441,6 @@ fn decode_list<'b, T>(
         })
     })?;
     required(listed, "response", 1)
-}
-
-/// Cuts the text to as many whole characters as a reason holds.
-fn cut(text: &str) -> Reason {
-    let mut reason = Reason::new();
-    for character in text.chars() {
-        if reason.push(character).is_err() {
-            break;
-        }
-    }
-    debug_assert!(reason.len() <= MAX_REASON_LEN);
-    reason
 }
 
 fn want_code(want: Want) -> u8 {

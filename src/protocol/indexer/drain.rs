@@ -156,7 +156,7 @@ impl Drain {
         }));
     }
 
-    /// The next action: a question to a native, or a node to release.
+    /// The next action while it is on: a question to a native, or a node to release.
     pub(super) fn poll<const N: usize>(
         &mut self,
         now: Instant,
@@ -164,9 +164,6 @@ impl Drain {
         natives: &Leases,
         rng: &mut Rng,
     ) -> Option<Action> {
-        if !self.is_on {
-            return None;
-        }
         self.end_moves(now);
         if now >= self.asks_at {
             self.asks_at = now + ASK_INTERVAL;

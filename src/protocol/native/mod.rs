@@ -302,13 +302,15 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
             .filter(|(since, peer)| !self.live_indexers.is_decided(now, *since, peer))
             .map(|(_, peer)| peer);
         let wanted = asked.chain(self.offload.undecided());
-        let surveyed = self
-            .live_indexers
-            .iter(now)
+        let is_survey_due = now <= self.surveys_until && self.prober.is_half_free();
+        // Otherwise all indexers would be looked at after each beat.
+        let surveyed = is_survey_due.then(|| self.live_indexers.iter(now));
+        let surveyed = surveyed
+            .into_iter()
+            .flatten()
             .filter(|entry| entry.source == Source::Heartbeat && entry.verdict(now).is_none())
             .map(|entry| entry.peer);
-        let is_survey_due = now <= self.surveys_until && self.prober.is_half_free();
-        let wanted = wanted.chain(surveyed.filter(|_| is_survey_due));
+        let wanted = wanted.chain(surveyed);
         // Every undecided indexer has an entry.
         let mut wanted = wanted.filter(|peer| self.live_indexers.find_any(peer).is_some());
         let peer = self.prober.start(now, &mut wanted)?;

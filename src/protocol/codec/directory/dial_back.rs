@@ -2,7 +2,7 @@
 
 use minicbor::bytes::ByteSlice;
 
-use super::{Message, NoRoom, Request, cut, value_at_1, write};
+use super::{Message, NoRoom, Request, value_at_1, write};
 use crate::protocol::{
     Addr, Reason,
     codec::{
@@ -10,6 +10,7 @@ use crate::protocol::{
         cbor::{CborReader, required},
     },
     dial_back::{DialedBack, Finding},
+    reason_of,
 };
 
 /// Writes the request.
@@ -64,7 +65,7 @@ pub(super) fn decode_dialed_back(bytes: &[u8]) -> Result<DialedBack, DecodeError
         r.map("response", |r, key| {
             match key {
                 1 => finding = Some(r.code("finding", Finding::of)?),
-                2 => reason = cut(r.text("reason", usize::MAX)?),
+                2 => reason = reason_of(r.text("reason", usize::MAX)?),
                 3 => addr = Addr::from_slice(r.addr("address dialled")?).unwrap_or_default(),
                 _ => r.skip("response")?,
             }

@@ -3,6 +3,7 @@ use std::vec::Vec;
 use proptest::prelude::*;
 
 use super::*;
+use crate::protocol::MAX_REASON_LEN;
 use crate::protocol::{Addr, MAX_ENVELOPE_LEN, codec::fixtures::*, dial_back::Finding};
 
 fn encode_request(request: &Request) -> Vec<u8> {
