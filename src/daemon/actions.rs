@@ -31,8 +31,8 @@ impl Driver<'_> {
                 self.note_dropped(server);
                 self.env.net.drop_lease(server);
             }
-            Action::GiveUp { server } => {
-                self.note_given_up(&server);
+            Action::GiveUp { server, role } => {
+                self.note_given_up(&server, role);
                 let role = self.env.machine().role();
                 self.env.net.give_up(server, role);
             }

@@ -99,7 +99,7 @@ impl fmt::Display for Decided<'_> {
                 )
             }
             Action::Drop { server } => ("drops the stream to", Some(server), String::new()),
-            Action::GiveUp { server } => ("gives up", Some(server), String::new()),
+            Action::GiveUp { server, .. } => ("gives up", Some(server), String::new()),
             Action::Close { peer, .. } => ("closes the stream of", Some(peer), String::new()),
             Action::Release { peer, .. } => ("releases", Some(peer), String::new()),
             Action::Probe { peer, addrs } => ("pings", Some(peer), at(addrs)),

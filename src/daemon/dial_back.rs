@@ -21,13 +21,13 @@ use super::{
 use crate::{
     net::{DialEnd, Failure, OwnRequestId, convert},
     protocol::{
-        Addr, Addrs, Endpoint, Host, Instant, LiveIndexer, PeerId, Reason, Report, RequestId, Role,
-        Subject, TableStats,
+        Addr, Addrs, Endpoint, Host, Instant, PeerId, Reason, RequestId, Role, Subject, TableStats,
         codec::{
             directory::{Request, Response},
             record::{Kind, contents},
         },
         dial_back::{Answer, Client, DialedBack, Finding, Heard, Server, is_meant, told},
+        reason_of,
     },
 };
 
@@ -69,9 +69,9 @@ impl DialBack {
         }
     }
 
-    /// How many dials for others are under way.
-    pub(super) fn stats(&self) -> TableStats {
-        self.server.stats()
+    /// For `status`: the dials for others, and the hosts that were not reached.
+    pub(super) fn stats(&self, now: Instant) -> [TableStats; 2] {
+        self.server.stats(now)
     }
 
     /// When [`Driver::ask_back_if_due`] has work without an event.
@@ -110,10 +110,11 @@ impl Driver<'_> {
                 Some(miss) if miss.may_be_here => Finding::Cannot,
                 Some(_) => Finding::Not,
             },
-            reason: cut(end
-                .why
-                .as_ref()
-                .map_or("", |miss| told(&miss.text, is_announced))),
+            reason: reason_of(
+                end.why
+                    .as_ref()
+                    .map_or("", |miss| told(&miss.text, is_announced)),
+            ),
             addr,
         };
         self.env.net.respond(end.id, &Response::DialedBack(answer));
@@ -163,11 +164,9 @@ impl Driver<'_> {
     fn ask_back(&mut self, now: Instant) {
         self.look_at_addresses(now);
         let port = self.port_to_dial();
-        let servers = match port {
-            Some(_) if !self.env.endpoint.is_ending() => self.servers_that_dial(now),
-            _ => Vec::new(),
-        };
-        let next = self.dial_back.client.poll(now, &servers);
+        let is_ending = self.env.endpoint.is_ending();
+        let machine = port.filter(|_| !is_ending).map(|_| self.env.machine());
+        let next = self.dial_back.client.poll(now, &self.env.own, machine);
         let Some((server, port)) = next.zip(port) else {
             return;
         };
@@ -192,35 +191,6 @@ impl Driver<'_> {
         let mut all = self.env.net.record_addrs().iter();
         let port = all.next().map(|addr| Endpoint::of(addr.as_ref()).port);
         port.filter(|port| *port > 0)
-    }
-
-    /// The servers to ask, natives first: they are on other networks most likely. None before there
-    /// is a lease: there is no way out yet.
-    fn servers_that_dial(&self, now: Instant) -> Vec<PeerId> {
-        let machine = self.env.machine();
-        let (mut natives, mut indexers, mut is_in) = (Vec::new(), Vec::new(), false);
-        machine.servers(now, &mut |server| {
-            is_in |= server.is_held;
-            match server.role {
-                Role::Native => natives.push(server.peer),
-                _ if server.is_held => indexers.push(server.peer),
-                _ => {}
-            }
-        });
-        // Not all begin at the same one.
-        let begin = self.env.own.as_bytes().last().copied().unwrap_or_default();
-        let begin = usize::from(begin) % natives.len().max(1);
-        natives.rotate_left(begin);
-        let mut served = Served(natives);
-        if machine.role() == Role::Native {
-            machine.report(now, &mut served);
-        } else if !is_in {
-            return Vec::new();
-        }
-        let Served(mut servers) = served;
-        servers.append(&mut indexers);
-        servers.retain(|server| *server != self.env.own);
-        servers
     }
 
     /// A server has answered a request of ours, if it is this one.
@@ -272,18 +242,21 @@ impl Driver<'_> {
         is_meant(dialled, self.port_to_dial(), announced, is_given)
     }
 
-    fn hear(&mut self, now: Instant, heard: Heard, reason: &str, addr: Addr) {
-        let is_news = self.dial_back.client.heard(now, heard, cut(reason), addr);
+    fn hear(&mut self, now: Instant, heard: Heard, why: &str, addr: Addr) {
+        let is_news = self
+            .dial_back
+            .client
+            .heard(now, heard, reason_of(why), addr);
         let reached = self.reachable(now);
         match reached.state {
             ReachableState::Unknown => {
-                log::debug!("reachable from outside: unknown: {}", reason.escape_debug());
+                log::debug!("reachable from outside: unknown: {}", why.escape_debug());
             }
             // Its problem has a line of its own.
             ReachableState::No if self.env.machine().role() != Role::Node => {}
             state if is_news => {
                 let called = self.dial_back.client.answer();
-                let called = called.map(|answer| self.dialler(&answer.by));
+                let called = called.map(|answer| self.env.server(&answer.by));
                 let called = called.unwrap_or_default();
                 let at = reached.addr.unwrap_or_default();
                 let why = reached
@@ -329,15 +302,6 @@ impl Driver<'_> {
         }
     }
 
-    /// The server that has dialled, for people: a native, or an indexer that holds a lease here.
-    fn dialler(&self, server: &PeerId) -> String {
-        let role = match self.env.machine().is_native(server) {
-            true => Role::Native,
-            false => Role::Indexer,
-        };
-        self.env.listening(role, server)
-    }
-
     /// What is wrong with it. A node is found and used without being reached itself.
     pub(super) fn unreachable(&self) -> Option<Mistake> {
         let role = self.env.machine().role();
@@ -347,10 +311,10 @@ impl Driver<'_> {
             return None;
         }
         let at = place(answer).unwrap_or_default();
-        let (by, why) = (self.dialler(&answer.by), answer.reason.escape_debug());
+        let (by, why) = (self.env.server(&answer.by), answer.reason.escape_debug());
         let also = answer
             .also_by
-            .map(|by| format!(", and before {},", self.dialler(&by)));
+            .map(|by| format!(", and before {},", self.env.server(&by)));
         let also = also.unwrap_or_default();
         Some(Mistake {
             severity: match answer.is_fault(|server| self.env.machine().is_native(server)) {
@@ -408,15 +372,6 @@ impl Driver<'_> {
     }
 }
 
-/// Servers, to which those are added that hold a lease here.
-struct Served(Vec<PeerId>);
-
-impl Report for Served {
-    fn live_indexer(&mut self, entry: &LiveIndexer) {
-        self.0.push(entry.peer);
-    }
-}
-
 fn addr_hash(addr: &libp2p::Multiaddr, hasher: &mut DefaultHasher) -> u64 {
     addr.hash(hasher);
     hasher.finish()
@@ -426,11 +381,4 @@ fn addr_hash(addr: &libp2p::Multiaddr, hasher: &mut DefaultHasher) -> u64 {
 fn place(answer: &Answer) -> Option<String> {
     let addr = convert::to_multiaddr(&answer.addr).ok()?;
     Some(host_and_port(&addr))
-}
-
-/// As much of the text as a reason holds.
-fn cut(text: &str) -> Reason {
-    let mut reason = Reason::new();
-    text.chars().all(|letter| reason.push(letter).is_ok());
-    reason
 }

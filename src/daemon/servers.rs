@@ -19,7 +19,10 @@ use super::{
 };
 use crate::{
     config::Config,
-    net::{Failure, FailureKind, Frame, each::tell},
+    net::{
+        Failure, FailureKind, Frame,
+        each::{About, tell},
+    },
     protocol::{Ack, Instant, PeerId, Reason, Report, Role, lease::Lease, time::MAX_LEASE},
 };
 
@@ -351,11 +354,14 @@ impl Driver<'_> {
     }
 
     /// Logs that we give up the lease with the server.
-    pub(super) fn note_given_up(&mut self, server: &PeerId) {
+    pub(super) fn note_given_up(&mut self, server: &PeerId, role: Role) {
         if let Some(held) = self.servers.end(self.env.now(), server) {
             self.counters.leases_given_up += 1;
-            let called = self.env.server(server);
-            let about = self.env.about_server("lease-given-up", server);
+            let called = self.env.listening(role, server);
+            let about = About {
+                role: role.name(),
+                ..self.env.about_server("lease-given-up", server)
+            };
             let count = self.servers.count(&self.env);
             tell!(info, &about; "gives up the lease with {called} after {}{count}", span(held));
         }

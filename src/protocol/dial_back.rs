@@ -24,6 +24,7 @@
 
 mod client;
 mod misses;
+mod servers;
 
 use core::{net::Ipv6Addr, time::Duration};
 
@@ -229,15 +230,16 @@ impl Server {
         }
     }
 
-    /// The dials under way, for `status`.
-    pub fn stats(&self) -> TableStats {
-        TableStats {
+    /// For `status`: the dials under way, and the hosts that were not reached.
+    pub fn stats(&self, now: Instant) -> [TableStats; 2] {
+        let dials = TableStats {
             name: "dial_backs",
             used: self.running.into(),
             capacity: MAX_DIALS.into(),
             refused: self.refused,
             evicted: 0,
-        }
+        };
+        [dials, self.misses.stats(now)]
     }
 }
 

@@ -421,12 +421,14 @@ impl<M: DerefMut<Target: Machine>, L, W, P, const N: usize> Endpoint<M, L, W, P,
         self.stage != Stage::Runs
     }
 
-    /// The role of a server of this process. Indexers and natives hold leases with natives alone.
+    /// The role of a peer that this process asks: that of the lease between them. Without one it is
+    /// an indexer for a node, and a native for others.
     pub fn role_of(&self, server: &PeerId) -> Role {
-        match self.machine.role() {
-            Role::Node if !self.machine.is_native(server) => Role::Indexer,
-            _ => Role::Native,
-        }
+        let otherwise = match self.machine.role() {
+            Role::Node => Role::Indexer,
+            Role::Indexer | Role::Native => Role::Native,
+        };
+        self.machine.role_of(server).unwrap_or(otherwise)
     }
 
     /// The machine, for queries.

@@ -328,7 +328,9 @@ impl<const N: usize> Machine for Indexer<N> {
             rng,
             ..
         } = self;
-        if let Some(action) = drain.poll(now, stream_records, leases, rng) {
+        if drain.is_on()
+            && let Some(action) = drain.poll(now, stream_records, leases, rng)
+        {
             return Some(action);
         }
         let Some(step) = self.leases.poll(now, &mut self.rng) else {
@@ -356,11 +358,18 @@ impl<const N: usize> Machine for Indexer<N> {
     }
 
     fn next_timeout(&self) -> Option<Instant> {
-        let rivals = self.stream_records.rivals.timeout();
-        let others = self.leases.timeout().into_iter().chain(rivals);
-        let others = others.chain(self.announcing.timeout());
-        let others = others.chain(self.drain.timeout());
-        Some(others.fold(self.gc.next(), Instant::min))
+        let others = [
+            self.leases.timeout(),
+            self.stream_records.rivals.timeout(),
+            self.announcing.timeout(),
+            self.drain.timeout(),
+        ];
+        Some(
+            others
+                .into_iter()
+                .flatten()
+                .fold(self.gc.next(), Instant::min),
+        )
     }
 
     fn beat(
@@ -417,6 +426,11 @@ impl<const N: usize> Machine for Indexer<N> {
 
     fn servers(&self, now: Instant, tell: &mut dyn FnMut(KnownServer)) {
         self.leases.servers(now, tell);
+    }
+
+    fn role_of(&self, peer: &PeerId) -> Option<Role> {
+        let holder = || Some(self.stream_records.find(peer)?.role);
+        self.leases.role_of(peer).or_else(holder)
     }
 
     fn claimants(&self, name: &str) -> Claimants<'_> {

@@ -70,13 +70,20 @@ impl LeaseStep {
     }
 }
 
+/// A lease that is given up, whose stream must end.
+#[derive(Clone, Debug, PartialEq)]
+struct Leaving {
+    server: PeerId,
+    role: Role,
+    farewell: Farewell,
+}
+
 /// The leases held.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Leases {
     terms: Terms,
     held: Vec<Lease, MAX_LEASES>,
-    /// Servers to which streams must end, and how.
-    leaving: Vec<(PeerId, Farewell), MAX_LEASES>,
+    leaving: Vec<Leaving, MAX_LEASES>,
     // A list of one element, because `None` would not be all zeroes and would move the whole
     // machine from `.bss` into the binary.
     denied: Vec<(PeerId, Reason), 1>,
@@ -139,6 +146,11 @@ impl Leases {
                 is_held: lease.is_secure(now),
             });
         }
+    }
+
+    /// The role of a server with which a lease is held or sought.
+    pub(crate) fn role_of(&self, server: &PeerId) -> Option<Role> {
+        self.find(server).map(Lease::role)
     }
 
     /// Begins a lease with the server, or updates its addresses. Ignored if the table is full.
@@ -221,10 +233,15 @@ impl Leases {
         let Some(at) = self.held.iter().position(|lease| lease.server() == server) else {
             return;
         };
-        if let Some(farewell) = self.held.remove(at).farewell() {
+        let lease = self.held.remove(at);
+        if let Some(farewell) = lease.farewell() {
             // The list is as long as `held` can be, so there is room if the driver polls. If not,
             // the lease expires by itself.
-            let _ = self.leaving.push((*server, farewell));
+            let _ = self.leaving.push(Leaving {
+                server: *server,
+                role: lease.role(),
+                farewell,
+            });
         }
     }
 
@@ -245,9 +262,10 @@ impl Leases {
         if core::mem::take(&mut self.retries) {
             return Some(LeaseStep::Other(Action::Retry));
         }
-        if let Some((server, farewell)) = self.leaving.pop() {
-            return Some(LeaseStep::Other(match farewell {
-                Farewell::LastBeat => Action::GiveUp { server },
+        if let Some(leaving) = self.leaving.pop() {
+            let Leaving { server, role, .. } = leaving;
+            return Some(LeaseStep::Other(match leaving.farewell {
+                Farewell::LastBeat => Action::GiveUp { server, role },
                 Farewell::Drop => Action::Drop { server },
             }));
         }

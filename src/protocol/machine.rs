@@ -65,6 +65,8 @@ pub enum Action {
     GiveUp {
         /// The server that granted the lease.
         server: PeerId,
+        /// For the log: its role, which the machine does not know any more.
+        role: Role,
     },
     /// Sign the own record again, then give [`Input::RecordSigned`]; with an endpoint, call
     /// [`Endpoint::record_signed`](super::endpoint::Endpoint::record_signed).
@@ -447,6 +449,10 @@ pub trait Machine {
         });
         is_one
     }
+
+    /// The role of a server of this process, or of a peer that holds a lease here; `None` for
+    /// others.
+    fn role_of(&self, peer: &PeerId) -> Option<Role>;
 
     /// The nodes listed here that claim the name.
     fn claimants(&self, name: &str) -> Claimants<'_>;

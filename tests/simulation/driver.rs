@@ -175,7 +175,7 @@ impl World {
                 self.send_beat(no, server, &addrs, beat, &known)?;
             }
             Action::Drop { server } => self.drop_stream(no, &server),
-            Action::GiveUp { server } => match self.devices[no].out.get(&server).copied() {
+            Action::GiveUp { server, .. } => match self.devices[no].out.get(&server).copied() {
                 Some(stream) => {
                     let last = OutBeat::last(self.devices[no].role);
                     // The stream is open.

@@ -345,7 +345,7 @@ impl Walk {
                     false => self.push(Event::Closed(server)),
                 }
             }
-            Action::Drop { server } | Action::GiveUp { server } => {
+            Action::Drop { server } | Action::GiveUp { server, .. } => {
                 self.open.remove(&server);
                 self.forget(&server);
                 self.held.remove(&server);

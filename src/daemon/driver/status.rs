@@ -124,7 +124,8 @@ impl Driver<'_> {
             .extend(self.watches.stats(&self.env).map(table));
         status.tables.extend(self.link.stats().map(table));
         if status.role != Role::Node {
-            status.tables.push(table(self.dial_back.stats()));
+            let stats = self.dial_back.stats(now);
+            status.tables.extend(stats.map(table));
         }
         status.tables.push(table(self.problems.stats()));
         status

@@ -4,8 +4,8 @@ use core::time::Duration;
 
 use heapless::Vec;
 
-use super::PAUSE;
-use crate::protocol::{Addr, Instant, PeerId, Reason, Rng, Role};
+use super::{PAUSE, servers};
+use crate::protocol::{Addr, Instant, Machine, PeerId, Reason, Rng, Role};
 
 /// How long addresses must stay the same before they are asked about: several change at once.
 const SETTLE: Duration = Duration::from_secs(3);
@@ -35,6 +35,13 @@ pub enum Heard {
     Cannot,
     /// It does not know the question.
     Unsupported,
+}
+
+/// Where a round begins, seen from a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Begin {
+    With,
+    After,
 }
 
 /// An answer that says something.
@@ -81,8 +88,8 @@ pub struct Client {
     is_hopeful: bool,
     /// No round has ended since the addresses changed.
     is_first: bool,
-    /// The next round begins at this server, or after it.
-    begin: Option<(PeerId, usize)>,
+    /// Where the next round begins.
+    begin: Option<(PeerId, Begin)>,
     answer: Option<Answer>,
     /// It is about other addresses than those of now.
     is_stale: bool,
@@ -157,9 +164,27 @@ impl Client {
         true
     }
 
-    /// The server to ask at `now`, if one is to be asked, of `servers`, which are in the order in
-    /// which they are asked.
-    pub fn poll(&mut self, now: Instant, servers: &[PeerId]) -> Option<PeerId> {
+    /// The server to ask at `now`, if one is to be asked, to dial this process, which is `own`.
+    /// `machine` knows its servers; `None`: there is nothing to dial.
+    pub fn poll(
+        &mut self,
+        now: Instant,
+        own: &PeerId,
+        machine: Option<&dyn Machine>,
+    ) -> Option<PeerId> {
+        self.poll_of(now, |tell| {
+            if let Some(machine) = machine {
+                servers::in_order(now, own, machine, tell);
+            }
+        })
+    }
+
+    /// The same of the servers that `each` names, in the order in which they are asked.
+    pub(super) fn poll_of(
+        &mut self,
+        now: Instant,
+        each: impl FnOnce(&mut dyn FnMut(PeerId)),
+    ) -> Option<PeerId> {
         if let Some((_, since)) = self.asked {
             if now - since < ANSWER_LIMIT {
                 return None;
@@ -170,13 +195,7 @@ impl Client {
         if now < self.due {
             return None;
         }
-        let is_new = |server: &&PeerId| !self.tried.contains(server);
-        let place = |of| servers.iter().position(|server| *server == of);
-        let begin = self.begin.and_then(|(of, after)| Some(place(of)? + after));
-        let begin = begin.unwrap_or_default() % servers.len().max(1);
-        let (before, after) = servers.split_at_checked(begin).unwrap_or_default();
-        let next = after.iter().chain(before).find(is_new).copied();
-        match next.filter(|_| !self.tried.is_full()) {
+        match self.next_of(each) {
             Some(server) => {
                 self.asked = Some((server, now));
                 self.last = Some(now);
@@ -187,6 +206,24 @@ impl Client {
                 None
             }
         }
+    }
+
+    /// The first server that was not asked in this round, from where the round begins.
+    fn next_of(&self, each: impl FnOnce(&mut dyn FnMut(PeerId))) -> Option<PeerId> {
+        let (mut first, mut later, mut has_begun) = (None, None, false);
+        each(&mut |server| {
+            let begins = self.begin.filter(|(of, _)| *of == server);
+            has_begun |= begins.is_some_and(|(_, at)| at == Begin::With);
+            if !self.tried.contains(&server) {
+                let next = match has_begun {
+                    true => &mut later,
+                    false => &mut first,
+                };
+                next.get_or_insert(server);
+            }
+            has_begun |= begins.is_some();
+        });
+        later.or(first).filter(|_| !self.tried.is_full())
     }
 
     /// The server that was asked has answered, or will not. Returns whether it is known now, and
@@ -214,7 +251,11 @@ impl Client {
             }
         };
         // What stands in the way may be at this server: another one is asked next.
-        self.begin = Some((by, usize::from(!is_reached)));
+        let begin = match is_reached {
+            true => Begin::With,
+            false => Begin::After,
+        };
+        self.begin = Some((by, begin));
         let same = self
             .answer
             .as_ref()
@@ -269,7 +310,7 @@ impl Client {
         self.due = now + pause;
         if self.tried.is_full() {
             // There may be others, which have their turn in the next round.
-            self.begin = self.tried.last().map(|last| (*last, 1));
+            self.begin = self.tried.last().map(|last| (*last, Begin::After));
         }
         self.tried.clear();
         self.is_hopeful = false;

@@ -1,4 +1,5 @@
 mod asking;
+mod servers;
 
 use core::net::{Ipv4Addr, Ipv6Addr};
 
@@ -112,6 +113,28 @@ fn a_host_that_was_not_reached_four_times_is_not_dialled_until_ten_minutes_after
 }
 
 #[test]
+fn hosts_that_were_not_reached_are_counted_for_ten_minutes_and_those_that_gave_way() {
+    let mut server = Server::default();
+    let state = |server: &Server, now| {
+        let [_, misses] = server.stats(at(now));
+        assert_eq!((misses.name, misses.capacity), ("missed_hosts", 32));
+        (misses.used, misses.evicted)
+    };
+    for n in 0..32 {
+        assert_eq!(
+            miss(&mut server, 2_000 * u64::from(n), &asked(n, n)),
+            Ok(())
+        );
+    }
+    assert_eq!(state(&server, 62_000), (32, 0));
+    assert_eq!(miss(&mut server, 64_000, &asked(32, 32)), Ok(()));
+    assert_eq!(state(&server, 64_000), (32, 1));
+    // The host of the first miss has given way.
+    assert_eq!(state(&server, 601_999), (32, 1));
+    assert_eq!(state(&server, 602_000), (31, 1));
+}
+
+#[test]
 fn a_host_that_is_reached_in_between_has_no_more_misses() {
     let mut server = Server::default();
     for n in 0..8 {
@@ -161,10 +184,10 @@ fn four_dials_are_under_way_at_a_time() {
     for n in 0..4 {
         assert!(server.admit(at(0), &asked(n, n), MEANS).is_ok());
     }
-    assert_eq!(server.stats().used, 4);
+    assert_eq!(server.stats(at(0))[0].used, 4);
     let fifth = asked(4, 4);
     assert_eq!(server.admit(at(0), &fifth, MEANS), Err(Refusal::Busy));
-    assert_eq!(server.stats().refused, 1);
+    assert_eq!(server.stats(at(0))[0].refused, 1);
     server.ended(at(0), host(0), true);
     assert!(server.admit(at(0), &fifth, MEANS).is_ok());
 }

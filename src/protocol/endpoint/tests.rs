@@ -212,8 +212,19 @@ fn answer_says_what_becomes_of_the_senders_lease() {
 }
 
 #[test]
-fn servers_of_an_indexer_are_natives() {
-    assert_eq!(process().role_of(&NATIVE), Role::Native);
+fn a_peer_has_the_role_of_the_lease_with_it_and_without_one_is_a_native_for_an_indexer() {
+    let mut process = process();
+    let node = PeerId::from_bytes([5; 32]);
+    assert_eq!(process.role_of(&NATIVE), Role::Native);
+    assert_eq!(process.role_of(&node), Role::Native);
+    let beat = Beat::new(Role::Node, Duration::from_secs(90));
+    let place = Place::Next;
+    assert!(
+        process
+            .beat(at(0), (&node, StreamId(1)), place, &beat)
+            .is_some()
+    );
+    assert_eq!(process.role_of(&node), Role::Node);
 }
 
 /// Opens no record.

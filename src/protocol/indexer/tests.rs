@@ -1,3 +1,6 @@
+mod presence;
+mod spare;
+
 use std::{boxed::Box, vec::Vec};
 
 use super::*;
@@ -262,84 +265,6 @@ fn a_tick_late_by_more_than_its_interval_moves_leases_on_and_shutting_down_gives
     );
 }
 
-/// An indexer with room for 40 nodes that has granted this many leases; node `n` has stream `n`.
-fn filled(leases: u8) -> Box<Indexer<40>> {
-    let mut indexer = Box::new(Indexer::new());
-    indexer.start(at(0), peer(0), 1, CONFIG);
-    for n in 1..=leases {
-        let beat = Beat::new(Role::Node, LEASE);
-        let outcome = indexer.beat(at(0), &peer(n), StreamId(u64::from(n)), &beat);
-        assert_eq!(outcome.ack.code, AckCode::Accepted);
-    }
-    indexer
-}
-
-fn spare_beat(lease: Duration) -> Beat<SignedRecord<'static>> {
-    Beat {
-        publisher: Publisher::Another,
-        ..Beat::new(Role::Node, lease)
-    }
-}
-
-#[test]
-fn no_spare_lease_is_granted_with_less_than_a_tenth_of_the_places_free() {
-    for (held, code) in [(36, AckCode::Accepted), (37, AckCode::Full)] {
-        let mut indexer = filled(held);
-        let ack = indexer
-            .beat(at(1), &peer(99), StreamId(99), &spare_beat(LEASE))
-            .ack;
-        assert_eq!(ack.code, code, "{held} of 40 held");
-        let own = indexer.beat(
-            at(1),
-            &peer(98),
-            StreamId(98),
-            &Beat::new(Role::Node, LEASE),
-        );
-        assert_eq!(own.ack.code, AckCode::Accepted, "for a node that has none");
-    }
-}
-
-#[test]
-fn a_spare_lease_is_not_renewed_with_less_than_a_twentieth_free() {
-    for (held, code) in [(38, AckCode::Accepted), (39, AckCode::Full)] {
-        let mut indexer = filled(held);
-        drain(&mut indexer, 0);
-        let beat = spare_beat(LEASE);
-        let ack = indexer.beat(at(1), &peer(7), StreamId(7), &beat).ack;
-        assert_eq!(ack.code, code, "{held} of 40 held");
-        let turned_away = code == AckCode::Full;
-        assert_eq!(indexer.reserves_slot(&peer(7)), !turned_away);
-        let close = Action::Close {
-            peer: peer(7),
-            stream: StreamId(7),
-            ended: Some(ended(EndCause::Yielded, 0)),
-        };
-        assert_eq!(drain(&mut indexer, 1).contains(&close), turned_away);
-    }
-}
-
-#[test]
-fn a_spare_lease_can_be_given_up_and_an_old_stream_of_it_ends_nothing() {
-    let mut indexer = filled(39);
-    let old = indexer.beat(at(1), &peer(7), StreamId(6), &spare_beat(LEASE));
-    assert_eq!(old.ack.code, AckCode::Refused);
-    assert!(indexer.reserves_slot(&peer(7)));
-    let last = indexer.beat(at(1), &peer(7), StreamId(7), &spare_beat(Duration::ZERO));
-    assert_eq!(last.ack, Ack::accepted(Duration::ZERO));
-}
-
-#[test]
-fn the_record_of_a_spare_lease_is_listed_and_not_published() {
-    let mut indexer = filled(1);
-    let pump = record(1, 5, "pump");
-    let beat = Beat {
-        record: Some(SignedRecord::of(&pump)),
-        ..spare_beat(LEASE)
-    };
-    assert!(!indexer.beat(at(1), &peer(1), StreamId(1), &beat).publish);
-    assert_eq!(indexer.claimants("pump").nodes.len(), 1);
-}
-
 fn source(host: u8) -> Endpoint {
     let ip = core::net::IpAddr::from([192, 0, 2, host]);
     core::net::SocketAddr::new(ip, 1000).into()
@@ -392,101 +317,6 @@ fn natives_beyond_those_that_the_build_says_get_no_beat() {
     let mut held = Vec::new();
     indexer.servers(at(0), &mut |server| held.push(server.peer));
     assert_eq!(held, (1..=MAX_NATIVES as u8).map(peer).collect::<Vec<_>>());
-}
-
-fn presence(indexer: &Indexer<2>, now: u64, n: u8) -> Option<Presence> {
-    indexer.entry(at(now), &peer(n)).map(|entry| entry.presence)
-}
-
-#[test]
-fn who_gives_its_lease_up_has_left_and_who_is_back_is_alive() {
-    let mut indexer = indexer();
-    let pump = record(1, 5, "pump");
-    node_beat(&mut indexer, 0, 1, 1, LEASE, Some(&pump));
-    assert_eq!(presence(&indexer, 0, 1), Some(Presence::Alive));
-    node_beat(&mut indexer, 1, 1, 1, Duration::ZERO, None);
-    assert_eq!(presence(&indexer, 1, 1), Some(Presence::Left));
-    assert_eq!(presence(&indexer, 1, 2), None);
-    // A lease alone counts: the record may come later.
-    node_beat(&mut indexer, 2, 1, 2, LEASE, None);
-    assert_eq!(indexer.lost().unwrap().stats().used, 0);
-}
-
-#[test]
-fn who_is_collected_is_lost_and_not_a_tick_before() {
-    let mut indexer = indexer();
-    let pump = record(1, 5, "pump");
-    node_beat(&mut indexer, 0, 1, 1, LEASE, Some(&pump));
-    let mut now = 0;
-    while presence(&indexer, now, 1) == Some(Presence::Alive) {
-        assert!(now < 100_000, "it was never collected");
-        now = indexer.gc.next().as_millis();
-        drain(&mut indexer, now - 1);
-        assert_eq!(presence(&indexer, now - 1, 1), Some(Presence::Alive));
-        drain(&mut indexer, now);
-    }
-    assert_eq!(presence(&indexer, now, 1), Some(Presence::Lost));
-    let age = |now| indexer.entry(at(now), &peer(1)).map(|entry| entry.age);
-    assert_eq!(age(now + 7), Some(Duration::from_millis(7)));
-}
-
-#[test]
-fn whose_expired_lease_yields_to_a_newcomer_is_lost() {
-    let mut indexer = indexer();
-    for n in [1, 2] {
-        let (second, pump) = (Duration::from_secs(1), record(n, 5, "pump"));
-        node_beat(&mut indexer, 0, n, n.into(), second, Some(&pump));
-    }
-    assert_eq!(join(&mut indexer, 1_000, 3).code, AckCode::Full);
-    assert_eq!(presence(&indexer, 1_000, 1), Some(Presence::Alive));
-    assert_eq!(join(&mut indexer, 1_001, 3).code, AckCode::Accepted);
-    assert_eq!(presence(&indexer, 1_001, 1), Some(Presence::Lost));
-}
-
-#[test]
-fn who_takes_another_role_is_not_lost() {
-    let mut indexer = indexer();
-    node_beat(&mut indexer, 0, 1, 1, LEASE, Some(&record(1, 5, "pump")));
-    let beat = Beat::new(Role::Indexer, LEASE);
-    indexer.beat(at(1), &peer(1), StreamId(1), &beat);
-    assert!(indexer.listed(&peer(1)).is_none());
-    assert_eq!(presence(&indexer, 1, 1), None);
-}
-
-#[test]
-fn whose_spare_lease_is_not_renewed_is_not_lost() {
-    let mut indexer = filled(39);
-    let pump = record(1, 5, "pump");
-    let mut beat = Beat {
-        record: Some(SignedRecord::of(&pump)),
-        ..Beat::new(Role::Node, LEASE)
-    };
-    indexer.beat(at(1), &peer(1), StreamId(1), &beat);
-    assert!(indexer.listed(&peer(1)).is_some());
-    beat.publisher = Publisher::Another;
-    let ack = indexer.beat(at(1), &peer(1), StreamId(1), &beat).ack;
-    assert_eq!(ack.code, AckCode::Full);
-    assert!(indexer.entry(at(1), &peer(1)).is_none());
-}
-
-#[test]
-fn the_device_whose_identity_another_uses_is_not_lost() {
-    let mut indexer = indexer();
-    comes(&mut indexer, 1, 1, &record(1, 5, "original")).unwrap();
-    comes(&mut indexer, 2, 2, &record(1, 9, "copy")).unwrap();
-    assert_eq!(presence(&indexer, 0, 1), Some(Presence::Alive));
-    assert_eq!(indexer.lost().unwrap().stats().used, 0);
-}
-
-#[test]
-fn an_answer_says_when_the_node_was_last_heard() {
-    let mut indexer = indexer();
-    node_beat(&mut indexer, 5, 1, 1, LEASE, Some(&record(1, 5, "pump")));
-    node_beat(&mut indexer, 9, 1, 1, LEASE, None);
-    let claimants = indexer.claimants("pump");
-    let node = claimants.nodes.first().unwrap();
-    assert_eq!((node.since(), node.last_seen()), (at(5), Some(at(9))));
-    assert_eq!(indexer.listed(&peer(1)).unwrap().last_seen(), Some(at(9)));
 }
 
 #[test]

@@ -62,9 +62,10 @@ fn giving_up_sends_a_last_beat_only_where_a_stream_is() {
     leases.add(at(0), peer(2), Role::Native, &Addrs::new());
     assert!(leases.poll(at(0), &mut rng).is_some());
     leases.give_up_all();
+    let (server, role) = (peer(1), Role::Native);
     assert_eq!(
         leases.poll(at(0), &mut rng),
-        Some(LeaseStep::Other(Action::GiveUp { server: peer(1) }))
+        Some(LeaseStep::Other(Action::GiveUp { server, role }))
     );
     assert_eq!(leases.poll(at(0), &mut rng), None);
     assert_eq!(leases.timeout(), None);

@@ -122,21 +122,19 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Machine
     }
 
     fn next_timeout(&self) -> Option<Instant> {
-        let loops = [
-            self.offload.ticker.next(),
-            self.refresh.ticker.next(),
-            self.gc.next(),
+        let requests = self.pending_requests.iter();
+        let others = [
+            self.prober.timeout(),
+            self.refresh.timeout(),
+            self.offload.timeout(),
+            requests.map(PendingRequest::deadline).min(),
+            self.leases.timeout(),
+            self.announcing.timeout(),
+            self.stream_records.rivals.timeout(),
         ];
-        loops
-            .into_iter()
-            .chain(self.prober.timeout())
-            .chain(self.refresh.timeout())
-            .chain(self.offload.timeout())
-            .chain(self.pending_requests.iter().map(PendingRequest::deadline))
-            .chain(self.leases.timeout())
-            .chain(self.announcing.timeout())
-            .chain(self.stream_records.rivals.timeout())
-            .min()
+        let loops = self.offload.ticker.next().min(self.refresh.ticker.next());
+        let loops = loops.min(self.gc.next());
+        Some(others.into_iter().flatten().fold(loops, Instant::min))
     }
 
     fn beat(
@@ -229,6 +227,12 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Machine
 
     fn servers(&self, now: Instant, tell: &mut dyn FnMut(KnownServer)) {
         self.leases.servers(now, tell);
+    }
+
+    fn role_of(&self, peer: &PeerId) -> Option<Role> {
+        let holder = || Some(self.stream_records.find(peer)?.role);
+        let indexer = || self.live_indexers.find_any(peer).map(|_| Role::Indexer);
+        self.leases.role_of(peer).or_else(holder).or_else(indexer)
     }
 
     fn claimants(&self, name: &str) -> Claimants<'_> {

@@ -197,6 +197,12 @@ impl Machine for Node {
         });
     }
 
+    /// No peer holds a lease with a node.
+    fn role_of(&self, peer: &PeerId) -> Option<Role> {
+        let native = self.rounds.addrs_of(peer).map(|_| Role::Native);
+        native.or_else(|| self.leases.role_of(peer))
+    }
+
     /// A node lists no other.
     fn claimants(&self, _: &str) -> Claimants<'_> {
         Claimants::default()

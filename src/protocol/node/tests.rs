@@ -4,6 +4,7 @@ mod attack;
 mod natives;
 mod offers;
 mod refused;
+mod released;
 mod spare;
 
 use std::vec::Vec;
@@ -122,7 +123,7 @@ impl Rig {
                 }) => out.push(Asked(number(&server), want)),
                 Some(Action::Beat { server, .. }) => out.push(Beat(number(&server))),
                 Some(Action::Drop { server }) => out.push(Dropped(number(&server))),
-                Some(Action::GiveUp { server }) => out.push(GaveUp(number(&server))),
+                Some(Action::GiveUp { server, .. }) => out.push(GaveUp(number(&server))),
                 Some(_) => {}
                 None => {
                     assert!(self.node.timeout() > at(self.now), "it would spin");

@@ -8,6 +8,10 @@ fn client() -> Client {
     Client::new(at(0), Role::Indexer, 1)
 }
 
+fn poll(client: &mut Client, now: u64, servers: &[PeerId]) -> Option<PeerId> {
+    client.poll_of(at(now), |tell| servers.iter().copied().for_each(tell))
+}
+
 fn hears(client: &mut Client, now: u64, heard: Heard) -> bool {
     client.heard(at(now), heard, Reason::new(), Addr::new())
 }
@@ -20,11 +24,11 @@ fn left(client: &Client, now: u64) -> u64 {
 #[test]
 fn a_server_is_asked_three_seconds_after_the_last_change() {
     let mut client = client();
-    assert_eq!(client.poll(at(2_999), &[peer(1)]), None);
+    assert_eq!(poll(&mut client, 2_999, &[peer(1)]), None);
     client.changed(at(2_999));
-    assert_eq!(client.poll(at(5_998), &[peer(1)]), None);
+    assert_eq!(poll(&mut client, 5_998, &[peer(1)]), None);
     assert_eq!(client.timeout(), at(5_999));
-    assert_eq!(client.poll(at(5_999), &[peer(1)]), Some(peer(1)));
+    assert_eq!(poll(&mut client, 5_999, &[peer(1)]), Some(peer(1)));
 }
 
 #[test]
@@ -40,12 +44,12 @@ fn nodes_that_start_together_ask_within_a_minute_and_not_together() {
 fn one_server_is_asked_at_a_time_and_the_next_one_if_it_cannot_tell() {
     let mut client = client();
     let servers = [peer(1), peer(2)];
-    assert_eq!(client.poll(at(3_000), &servers), Some(peer(1)));
+    assert_eq!(poll(&mut client, 3_000, &servers), Some(peer(1)));
     assert!(client.is_asking());
-    assert_eq!(client.poll(at(3_001), &servers), None);
+    assert_eq!(poll(&mut client, 3_001, &servers), None);
     assert!(!hears(&mut client, 3_002, Heard::Cannot));
     assert_eq!(client.silent().unwrap().by, peer(1));
-    assert_eq!(client.poll(at(3_002), &servers), Some(peer(2)));
+    assert_eq!(poll(&mut client, 3_002, &servers), Some(peer(2)));
     assert!(hears(&mut client, 3_003, Heard::Reached));
     let answer = client.answer().unwrap();
     assert_eq!((answer.by, answer.is_reached), (peer(2), true));
@@ -56,21 +60,21 @@ fn one_server_is_asked_at_a_time_and_the_next_one_if_it_cannot_tell() {
 fn a_server_that_never_answers_is_given_up_after_twelve_seconds() {
     let mut client = client();
     let servers = [peer(1), peer(2)];
-    client.poll(at(3_000), &servers);
-    assert_eq!(client.poll(at(14_999), &servers), None);
-    assert_eq!(client.poll(at(15_000), &servers), Some(peer(2)));
+    poll(&mut client, 3_000, &servers);
+    assert_eq!(poll(&mut client, 14_999, &servers), None);
+    assert_eq!(poll(&mut client, 15_000, &servers), Some(peer(2)));
 }
 
 #[test]
 fn no_is_asked_about_at_another_server_at_once_and_again_after_five_minutes() {
     let mut client = client();
     let servers = [peer(1), peer(2)];
-    client.poll(at(3_000), &servers);
+    poll(&mut client, 3_000, &servers);
     assert!(hears(&mut client, 4_000, Heard::Not));
-    assert_eq!(client.poll(at(4_000), &servers), Some(peer(2)));
+    assert_eq!(poll(&mut client, 4_000, &servers), Some(peer(2)));
     assert!(!hears(&mut client, 4_001, Heard::Not), "it is no news");
-    assert_eq!(client.poll(at(304_000), &servers), None);
-    assert_eq!(client.poll(at(304_001), &servers), Some(peer(1)));
+    assert_eq!(poll(&mut client, 304_000, &servers), None);
+    assert_eq!(poll(&mut client, 304_001, &servers), Some(peer(1)));
     assert!(hears(&mut client, 304_002, Heard::Reached));
     assert_eq!(client.answer().unwrap().by, peer(1));
 }
@@ -79,10 +83,10 @@ fn no_is_asked_about_at_another_server_at_once_and_again_after_five_minutes() {
 fn no_of_the_only_server_is_asked_about_again_after_five_minutes() {
     let mut client = client();
     for now in [3_000, 303_000] {
-        assert_eq!(client.poll(at(now - 1), &[peer(1)]), None);
-        assert_eq!(client.poll(at(now), &[peer(1)]), Some(peer(1)));
+        assert_eq!(poll(&mut client, now - 1, &[peer(1)]), None);
+        assert_eq!(poll(&mut client, now, &[peer(1)]), Some(peer(1)));
         hears(&mut client, now, Heard::Not);
-        assert_eq!(client.poll(at(now), &[peer(1)]), None);
+        assert_eq!(poll(&mut client, now, &[peer(1)]), None);
         assert_eq!(left(&client, now), 300_000);
         let answer = client.answer().unwrap();
         assert_eq!(answer.also_by, None, "it is the same server");
@@ -95,7 +99,7 @@ fn it_is_a_fault_when_two_servers_say_no_and_one_of_them_is_an_own_native() {
         let mut client = client();
         let servers: std::vec::Vec<PeerId> = said.iter().map(|(n, _)| peer(*n)).collect();
         for (n, heard) in said {
-            assert_eq!(client.poll(at(3_000), &servers), Some(peer(*n)));
+            assert_eq!(poll(&mut client, 3_000, &servers), Some(peer(*n)));
             hears(&mut client, 3_000, *heard);
         }
         let is_native = |server: &PeerId| natives.iter().any(|n| peer(*n) == *server);
@@ -116,21 +120,21 @@ fn it_is_a_fault_when_two_servers_say_no_and_one_of_them_is_an_own_native() {
 fn yes_is_asked_about_again_within_the_hour_at_the_same_server() {
     let mut client = client();
     let servers = [peer(1), peer(2)];
-    client.poll(at(3_000), &servers);
+    poll(&mut client, 3_000, &servers);
     hears(&mut client, 3_000, Heard::Cannot);
-    client.poll(at(3_000), &servers);
+    poll(&mut client, 3_000, &servers);
     hears(&mut client, 4_000, Heard::Reached);
     let wait = left(&client, 4_000);
     assert!((54 * 60_000..=60 * 60_000).contains(&wait), "{wait}");
     let due = 4_000 + wait;
-    assert_eq!(client.poll(at(due - 1), &servers), None);
-    assert_eq!(client.poll(at(due), &servers), Some(peer(2)));
+    assert_eq!(poll(&mut client, due - 1, &servers), None);
+    assert_eq!(poll(&mut client, due, &servers), Some(peer(2)));
 }
 
 #[test]
 fn a_node_asks_hourly_whatever_the_answer() {
     let mut client = Client::new(at(0), Role::Node, 1);
-    client.poll(at(100_000), &[peer(1)]);
+    poll(&mut client, 100_000, &[peer(1)]);
     assert!(hears(&mut client, 100_000, Heard::Not));
     let wait = left(&client, 100_000);
     assert!((54 * 60_000..=60 * 60_000).contains(&wait), "{wait}");
@@ -141,10 +145,10 @@ fn servers_that_cannot_tell_are_asked_again_in_ten_seconds_and_then_in_five_minu
     let mut client = client();
     let mut now = 3_000;
     for wait in [10_000, 300_000, 300_000] {
-        assert_eq!(client.poll(at(now - 1), &[peer(1)]), None);
-        assert_eq!(client.poll(at(now), &[peer(1)]), Some(peer(1)));
+        assert_eq!(poll(&mut client, now - 1, &[peer(1)]), None);
+        assert_eq!(poll(&mut client, now, &[peer(1)]), Some(peer(1)));
         hears(&mut client, now, Heard::Cannot);
-        assert_eq!(client.poll(at(now), &[peer(1)]), None);
+        assert_eq!(poll(&mut client, now, &[peer(1)]), None);
         assert_eq!(client.answer(), None, "it is unknown, and never no");
         assert_eq!(left(&client, now), wait);
         now += wait;
@@ -154,19 +158,19 @@ fn servers_that_cannot_tell_are_asked_again_in_ten_seconds_and_then_in_five_minu
 #[test]
 fn servers_of_an_earlier_version_are_asked_again_within_the_hour() {
     let mut client = client();
-    client.poll(at(3_000), &[peer(1)]);
+    poll(&mut client, 3_000, &[peer(1)]);
     hears(&mut client, 3_000, Heard::Unsupported);
-    assert_eq!(client.poll(at(3_000), &[peer(1)]), None);
+    assert_eq!(poll(&mut client, 3_000, &[peer(1)]), None);
     let wait = left(&client, 3_000);
     assert!((54 * 60_000..=60 * 60_000).contains(&wait), "{wait}");
     assert_eq!(client.answer(), None, "it is unknown, and never no");
-    assert_eq!(client.poll(at(3_000 + wait), &[peer(1)]), Some(peer(1)));
+    assert_eq!(poll(&mut client, 3_000 + wait, &[peer(1)]), Some(peer(1)));
 }
 
 #[test]
 fn change_within_ten_seconds_of_a_question_waits_until_servers_dial_again() {
     let mut client = client();
-    client.poll(at(3_000), &[peer(1)]);
+    poll(&mut client, 3_000, &[peer(1)]);
     hears(&mut client, 3_000, Heard::Reached);
     for (now, due) in [
         (4_000, 13_000),
@@ -176,8 +180,8 @@ fn change_within_ten_seconds_of_a_question_waits_until_servers_dial_again() {
     ] {
         let mut client = client.clone();
         client.changed(at(now));
-        assert_eq!(client.poll(at(due - 1), &[peer(1)]), None);
-        assert_eq!(client.poll(at(due), &[peer(1)]), Some(peer(1)), "{now}");
+        assert_eq!(poll(&mut client, due - 1, &[peer(1)]), None);
+        assert_eq!(poll(&mut client, due, &[peer(1)]), Some(peer(1)), "{now}");
     }
 }
 
@@ -185,13 +189,13 @@ fn change_within_ten_seconds_of_a_question_waits_until_servers_dial_again() {
 fn busy_servers_are_asked_again_by_nodes_at_different_times() {
     let wait = |seed| {
         let mut client = Client::new(at(0), Role::Node, seed);
-        client.poll(at(100_000), &[peer(1)]);
+        poll(&mut client, 100_000, &[peer(1)]);
         hears(&mut client, 100_000, Heard::Cannot);
-        client.poll(at(100_000), &[peer(1)]);
+        poll(&mut client, 100_000, &[peer(1)]);
         let first = left(&client, 100_000);
-        client.poll(at(200_000), &[peer(1)]);
+        poll(&mut client, 200_000, &[peer(1)]);
         hears(&mut client, 200_000, Heard::Cannot);
-        client.poll(at(200_000), &[peer(1)]);
+        poll(&mut client, 200_000, &[peer(1)]);
         (first, left(&client, 200_000))
     };
     let all = (0..100).map(wait);
@@ -207,18 +211,18 @@ fn busy_servers_are_asked_again_by_nodes_at_different_times() {
 #[test]
 fn without_a_server_it_looks_again_after_ten_seconds() {
     let mut client = client();
-    assert_eq!(client.poll(at(3_000), &[]), None);
+    assert_eq!(poll(&mut client, 3_000, &[]), None);
     assert_eq!(left(&client, 3_000), 10_000);
-    assert_eq!(client.poll(at(13_000), &[peer(1)]), Some(peer(1)));
+    assert_eq!(poll(&mut client, 13_000, &[peer(1)]), Some(peer(1)));
 }
 
 #[test]
 fn what_says_nothing_does_not_replace_an_answer() {
     let mut client = client();
-    client.poll(at(3_000), &[peer(1)]);
+    poll(&mut client, 3_000, &[peer(1)]);
     hears(&mut client, 3_000, Heard::Reached);
     assert!(client.want(at(13_000)));
-    client.poll(at(13_000), &[peer(1)]);
+    poll(&mut client, 13_000, &[peer(1)]);
     hears(&mut client, 13_000, Heard::Cannot);
     assert_eq!(client.answer().unwrap().at, at(3_000));
     assert_eq!(client.silent(), None);
@@ -227,11 +231,11 @@ fn what_says_nothing_does_not_replace_an_answer() {
 #[test]
 fn answer_about_other_addresses_does_not_count() {
     let mut client = client();
-    client.poll(at(3_000), &[peer(1)]);
+    poll(&mut client, 3_000, &[peer(1)]);
     hears(&mut client, 3_000, Heard::Not);
     client.changed(at(10_000));
     assert_eq!(client.answer(), None);
-    client.poll(at(13_000), &[peer(1)]);
+    poll(&mut client, 13_000, &[peer(1)]);
     client.changed(at(13_001));
     assert!(!hears(&mut client, 13_002, Heard::Not), "it came too late");
     assert_eq!(client.answer(), None);
@@ -240,17 +244,17 @@ fn answer_about_other_addresses_does_not_count() {
 #[test]
 fn a_known_fault_stays_known_while_the_addresses_change_until_servers_were_asked() {
     let mut client = client();
-    client.poll(at(3_000), &[peer(1)]);
+    poll(&mut client, 3_000, &[peer(1)]);
     hears(&mut client, 3_000, Heard::Not);
     client.changed(at(10_000));
     assert!(!client.last_answer().unwrap().is_reached);
-    client.poll(at(13_000), &[peer(1)]);
+    poll(&mut client, 13_000, &[peer(1)]);
     let mut same = client.clone();
     assert!(!hears(&mut same, 13_001, Heard::Not), "it is no news");
     assert!(same.answer().is_some());
     hears(&mut client, 13_001, Heard::Cannot);
     assert!(client.last_answer().is_some());
-    assert_eq!(client.poll(at(13_001), &[peer(1)]), None);
+    assert_eq!(poll(&mut client, 13_001, &[peer(1)]), None);
     assert_eq!(client.last_answer(), None);
 }
 
@@ -258,12 +262,12 @@ fn a_known_fault_stays_known_while_the_addresses_change_until_servers_were_asked
 fn the_operator_is_answered_at_once_but_not_twice_within_ten_seconds() {
     let mut client = client();
     assert!(client.want(at(1)), "it has not asked yet");
-    assert_eq!(client.poll(at(1), &[peer(1)]), Some(peer(1)));
+    assert_eq!(poll(&mut client, 1, &[peer(1)]), Some(peer(1)));
     assert!(client.want(at(2)), "its answer is waited for");
     hears(&mut client, 3, Heard::Not);
     assert!(!client.want(at(10_000)));
     assert!(client.want(at(10_001)));
-    assert_eq!(client.poll(at(10_001), &[peer(1)]), Some(peer(1)));
+    assert_eq!(poll(&mut client, 10_001, &[peer(1)]), Some(peer(1)));
 }
 
 #[test]
@@ -271,12 +275,12 @@ fn at_most_eight_servers_are_asked_in_a_round() {
     let mut client = client();
     let servers: std::vec::Vec<PeerId> = (0..20).map(peer).collect();
     let mut asked = 0;
-    while client.poll(at(3_000), &servers).is_some() {
+    while poll(&mut client, 3_000, &servers).is_some() {
         hears(&mut client, 3_000, Heard::Cannot);
         asked += 1;
     }
     assert_eq!(asked, 8);
     let next = 3_000 + left(&client, 3_000);
-    let asked = client.poll(at(next), &servers);
+    let asked = poll(&mut client, next, &servers);
     assert_eq!(asked, Some(peer(8)), "the next round begins at the others");
 }

@@ -52,6 +52,28 @@ fn natives_beyond_those_that_the_build_says_get_no_beat() {
 }
 
 #[test]
+fn a_peer_has_the_role_of_its_lease_and_one_that_the_dht_knows_is_an_indexer() {
+    let mut rig = Rig::new();
+    rig.learn_native(9);
+    rig.beat(Role::Node, 5, 5, None);
+    rig.indexer(1);
+    rig.beat(Role::Native, 109, 109, None);
+    rig.native
+        .live_indexers
+        .found_in_dht(at(0), 0, &record(2, 1));
+    for (n, role) in [
+        (9, Some(Role::Native)),
+        (5, Some(Role::Node)),
+        (1, Some(Role::Indexer)),
+        (109, Some(Role::Native)),
+        (2, Some(Role::Indexer)),
+        (3, None),
+    ] {
+        assert_eq!(rig.native.role_of(&peer(n)), role, "{n}");
+    }
+}
+
+#[test]
 fn slots_are_kept_for_fellows_and_for_guests_that_hold_a_lease() {
     let mut rig = Rig::new();
     rig.learn_native(9);
@@ -255,7 +277,13 @@ fn shutting_down_gives_the_leases_with_other_natives_up() {
     rig.learn_native(9);
     assert!(matches!(rig.drain().as_slice(), [Action::Beat { .. }]));
     rig.native.shut_down();
-    assert_eq!(rig.drain(), [Action::GiveUp { server: peer(9) }]);
+    assert_eq!(
+        rig.drain(),
+        [Action::GiveUp {
+            server: peer(9),
+            role: Role::Native
+        }]
+    );
 }
 
 #[test]

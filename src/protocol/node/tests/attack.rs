@@ -72,7 +72,7 @@ impl Attack {
                         }
                         (server, false)
                     }
-                    Action::Drop { server } | Action::GiveUp { server } => {
+                    Action::Drop { server } | Action::GiveUp { server, .. } => {
                         self.open.remove(&server);
                         continue;
                     }

@@ -183,7 +183,7 @@ impl World {
                 self.send_beat(number, number_of(&server), beat, known);
             }
             Action::Drop { server } => self.drop_stream(number, number_of(&server)),
-            Action::GiveUp { server } => {
+            Action::GiveUp { server, .. } => {
                 let (role, server) = (self.peers[number].role, number_of(&server));
                 if self.stream_to(number, server).is_some() {
                     self.send_beat(number, server, OutBeat::last(role), PeerList::new());
