@@ -125,7 +125,7 @@ const CAPACITIES: &[Capacity] = &[
         min: 1,
         max: 65_535,
         doc: "Nodes that a watch knows, so that it says a change once. There are at most 4 watches.",
-        bytes: 4 * 146,
+        bytes: 4 * 162,
         tables: &["watched"],
         roles: &["Native", "Indexer", "Node"],
     },

@@ -31,7 +31,7 @@ mod tests {
     use core::mem::size_of;
 
     use super::CAPACITIES;
-    use crate::protocol::{Indexer, Native};
+    use crate::protocol::{Indexer, Native, watch::client::Watch};
 
     /// The memory of an entry of this capacity, according to `build.rs`.
     fn stated(name: &str) -> usize {
@@ -70,6 +70,12 @@ mod tests {
         assert!(
             cost.abs_diff(stated("MAX_NODES")) <= 8,
             "MAX_NODES costs {cost} bytes"
+        );
+        let cost = (size_of::<Watch<1032>>() - size_of::<Watch<1024>>()) / 8;
+        let of_four = stated("MAX_WATCHED") / 4;
+        assert!(
+            cost.abs_diff(of_four) <= 2,
+            "MAX_WATCHED costs {cost} bytes of each watch"
         );
     }
 }

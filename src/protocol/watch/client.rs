@@ -227,11 +227,11 @@ impl<const K: usize> Watch<K> {
         match statement {
             Statement::Here(sighting) => self.seen(at, &sighting),
             Statement::Gone { peer, how } => {
-                let bits = 1 << at | self.not_told(how);
+                let (bits, doubted) = (1 << at | self.not_told(how), self.in_doubt(how));
                 let entry = self.known.find_mut(peer);
                 let is_known = entry.is_some();
                 let is_unheld = entry.is_some_and(|entry| {
-                    entry.has_left = how == Presence::Left;
+                    entry.doubted = doubted;
                     entry.let_go(now, bits, how, &mut self.charged)
                 });
                 if is_unheld {

@@ -4,8 +4,11 @@
 //! any longer: their word is older. Without this such a node would be gone only when these servers
 //! are given up, and then as lost. If it has given up this one lease and is alive, it is present
 //! again as soon as one of them is heard.
+//!
+//! A server that was heard at that moment, and becomes silent later, still holds it: a node often
+//! gives one lease up and keeps another, and that server would have been told of a good-bye.
 
-use super::{LINGER, Watch};
+use super::{Entry, LINGER, Watch};
 use crate::protocol::{Instant, Presence};
 
 impl<const K: usize> Watch<K> {
@@ -17,14 +20,24 @@ impl<const K: usize> Watch<K> {
         }
     }
 
+    /// The servers of which it is not known yet whether they hold it, because they are not heard now.
+    pub(super) fn in_doubt(&self, how: Presence) -> u64 {
+        match how {
+            Presence::Left => self.bits_of(|server| server.blind.is_some()),
+            Presence::Alive | Presence::Lost => 0,
+        }
+    }
+
     /// Looks whether servers that hold nodes which have left are not heard any more.
     pub(super) fn let_leave(&mut self, now: Instant) {
         let unheard = self.unheard_bits();
         if core::mem::replace(&mut self.unheard, unheard) & unheard == unheard {
             return;
         }
-        for entry in self.known.iter_mut().filter(|entry| entry.has_left) {
-            if entry.let_go(now, unheard, Presence::Left, &mut self.charged) {
+        let is_meant = |entry: &&mut Entry| entry.holders & entry.doubted & unheard != 0;
+        for entry in self.known.iter_mut().filter(is_meant) {
+            let servers = entry.doubted & unheard;
+            if entry.let_go(now, servers, Presence::Left, &mut self.charged) {
                 self.gone_from = self.gone_from.min(now + LINGER);
             }
         }

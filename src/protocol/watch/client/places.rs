@@ -18,7 +18,7 @@ impl<const K: usize> Watch<K> {
                     contents: seen.contents,
                     unheld: NEVER,
                     how: Presence::Alive,
-                    has_left: false,
+                    doubted: 0,
                     is_meant: true,
                     listed_by: Some(at as u8),
                     charged: 0,

@@ -176,8 +176,9 @@ pub(super) struct Entry {
     /// If no server holds it: since when, and whether it left or was lost.
     pub(super) unheld: Instant,
     pub(super) how: Presence,
-    /// A server says that it has left, and none since that it is there.
-    pub(super) has_left: bool,
+    /// Servers that were not heard when another one said that it has left. None has said since that
+    /// it is there.
+    pub(super) doubted: u64,
     /// The filter selects it.
     pub(super) is_meant: bool,
     /// The servers against which its place counts: its holders, or else the last one.
@@ -195,7 +196,7 @@ impl Entry {
     pub(super) fn take_hold(&mut self, at: usize, charged: &mut [u16; MAX_WATCHED_SERVERS]) {
         self.holders |= 1 << at;
         self.confirmed |= 1 << at;
-        self.has_left = false;
+        self.doubted = 0;
         self.charge(self.holders, charged);
     }
 

@@ -62,3 +62,21 @@ fn one_that_was_lost_or_is_back_is_held_by_a_silent_server() {
     assert_eq!(gone_until(&mut world, 60_000), []);
     assert_eq!(world.silent(), [A]);
 }
+
+#[test]
+fn one_that_gave_one_lease_up_is_held_by_its_other_server_that_becomes_silent_later() {
+    let mut world = World::live();
+    world.sees(A, 1, 5, 1);
+    world.sees(B, 1, 5, 1);
+    world.loses(B, 1, Presence::Left);
+    world.breaks(A);
+    assert_eq!(gone_until(&mut world, 60_000), []);
+    assert_eq!(world.silent(), [A]);
+    // The good-bye that came when A was not heard counts.
+    let mut world = held_by_both();
+    world.loses(B, 1, Presence::Left);
+    world.sees(B, 1, 6, 1);
+    world.loses(B, 1, Presence::Left);
+    let silent_by = 40_000 + millis(QUIET) + millis(LINGER);
+    assert_eq!(gone_until(&mut world, silent_by), [gone(1, Presence::Left)]);
+}
