@@ -14,6 +14,7 @@ use libp2p::{
 
 use super::{
     dns::ResolveError,
+    each::short_id,
     tcp::{TcpError, plain, socket_addr},
 };
 
@@ -164,7 +165,10 @@ fn another(peer: &PeerId, own: &PeerId) -> (FailureKind, String) {
         ),
         false => (
             FailureKind::OtherPeer,
-            format!("another peer answers, with the id {peer}"),
+            format!(
+                "another peer answers, with the id {}",
+                short_id(&peer.to_base58())
+            ),
         ),
     }
 }
@@ -226,9 +230,10 @@ fn handshaking(error: &(dyn Error + 'static)) -> (FailureKind, String) {
         let text = "accepts the connection, but does not answer";
         return (FailureKind::TimedOut, text.to_owned());
     }
-    let text = match why.starts_with(REFUSED) {
-        true => why,
-        false => format!(
+    // The layer of the pre-shared key puts words of its own before those of the cause.
+    let text = match why.find(REFUSED).and_then(|from| why.get(from..)) {
+        Some(refused) => refused.to_owned(),
+        None => format!(
             "the connection ended during the handshake ({})",
             why.to_lowercase()
         ),
@@ -238,7 +243,10 @@ fn handshaking(error: &(dyn Error + 'static)) -> (FailureKind, String) {
 
 #[cfg(test)]
 mod tests {
+    use libp2p::pnet::PnetError;
+
     use super::*;
+    use crate::net::refusals::Why;
 
     fn own() -> PeerId {
         PeerId::random()
@@ -305,12 +313,22 @@ mod tests {
             (
                 inner(io::Error::other(AnotherPeer(other))),
                 FailureKind::OtherPeer,
-                format!("another peer answers, with the id {other}"),
+                format!(
+                    "another peer answers, with the id {}",
+                    short_id(&other.to_base58())
+                ),
             ),
             (
                 inner(io::Error::other(AnotherPeer(own))),
                 FailureKind::OwnIdentity,
                 "this process itself answers, or another with its identity".into(),
+            ),
+            (
+                inner(io::Error::other(PnetError::HandshakeError(
+                    io::Error::other(Why::NoKey.to_string()),
+                ))),
+                FailureKind::Handshake,
+                Why::NoKey.to_string(),
             ),
             (
                 inner(io::ErrorKind::UnexpectedEof.into()),
