@@ -14,7 +14,7 @@ use crate::cli;
 use crate::config::Role;
 use crate::daemon::client::{self, Answer, Error, OperatorRequest};
 use crate::daemon::metrics::{Format, render};
-use crate::daemon::status::{PeerState, SCHEMA_TEXT, Status, VerdictState};
+use crate::daemon::status::{PeerState, SCHEMA_TEXT, Severity, Status, VerdictState};
 use text::Sheet;
 
 /// Exit codes of a check.
@@ -113,7 +113,12 @@ fn performance(status: &Status) -> String {
         Role::Native => format!("leases={held};{wanted}:;;0;{wanted}"),
         Role::Indexer | Role::Node => format!("leases={held};{wanted}:;1:;0;{wanted}"),
     };
-    let problems = format!("problems={};0;;0", status.problems.len());
+    // A notice is none: the verdict may be OK beside it.
+    let problems = status.problems.iter();
+    let problems = problems
+        .filter(|it| it.severity != Severity::Notice)
+        .count();
+    let problems = format!("problems={problems};0;;0");
     let uptime = format!("uptime={}s;;;0", status.uptime_ms / 1_000);
     match status.role {
         Role::Native => {
