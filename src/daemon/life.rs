@@ -175,12 +175,13 @@ impl Driver<'_> {
     }
 
     /// Logs that an indexer that this native hands out has no heartbeat stream any more. Its lease
-    /// runs on, so that it may come back.
+    /// runs on, so that it may come back. Nothing is said after the lease, whose end has a line.
     pub(super) fn log_silence(&self, peer: &PeerId) {
         let machine = self.env.endpoint.machine();
         let is_indexer = machine.role() == Role::Native
             && machine.addrs_of(peer).is_some()
-            && !machine.is_native(peer);
+            && !machine.is_native(peer)
+            && machine.reserves_slot(peer);
         if is_indexer && !self.env.net.holds_lease(peer) {
             let called = self.env.called(Role::Indexer, peer);
             let about = self.env.about("silent", Role::Indexer.name(), peer, None);

@@ -55,6 +55,21 @@ fn indexer_that_a_native_has_lost_is_back_with_the_time_between() {
 }
 
 #[test]
+fn end_of_the_connection_of_a_lost_indexer_does_not_say_that_it_may_be_back() {
+    let world = World::new();
+    let native = world.native("native", &[]);
+    let indexer = world.indexer("indexer", &[&native], &[]);
+    let name = format!("indexer …{}", indexer.short_id());
+    native.logs(&format!("{name} at 127.0.0.1 joins"));
+    indexer.freeze();
+    native.logs(&format!("{name} at 127.0.0.1 is lost: no heartbeat for "));
+    indexer.signal(Signal::CONT);
+    native.logs(&format!("{name} at 127.0.0.1 is back after "));
+    let log = native.log();
+    assert!(!log.contains("it is lost unless"), "{log}");
+}
+
+#[test]
 fn a_native_tells_why_it_takes_a_node_in_and_where_it_goes() {
     let world = World::new();
     let native = world.native("native", &[]);
