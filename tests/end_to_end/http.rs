@@ -168,7 +168,7 @@ fn list_that_lacks_a_server_gives_prometheus_no_targets_unless_it_asks_for_that(
         lacks.body.contains("1 of 1 server asked did not answer"),
         "{lacks:?}"
     );
-    assert!(lacks.body.contains(&indexer.id), "{lacks:?}");
+    assert!(lacks.body.contains(indexer.short_id()), "{lacks:?}");
     let allowed = get(at(&native), "/http_sd?incomplete=allow");
     assert_eq!((allowed.status, allowed.body.as_str()), (200, "[]\n"));
     indexer.kill();
