@@ -231,8 +231,10 @@ fn find(args: &Find) -> Result<(), Failure> {
     }
     let service = args.service.as_deref();
     let (record, addr) = found.service_at(service).ok_or_else(|| {
-        let service = service.unwrap_or("a service");
-        let sentence = format!("{name} does not offer {service}");
+        let sentence = match service {
+            Some(service) => format!("{name} does not offer {service}"),
+            None => format!("{name} offers no service"),
+        };
         not_found(sentence, found.shortfall())
     })?;
     if found.more || found.records.len() > 1 {

@@ -22,7 +22,7 @@ pub(super) fn run(args: &cli::Support) -> Result<(), Failure> {
     }
     write_new(&args.file, text.as_bytes(), "")?;
     print(format_args!(
-        "{} has the status, the settings and the last lines of the log, and no key: read it before you give it away, \
+        "{} has what the daemon, if one answered, and its host say, and no key: read it before you give it away, \
          because it names your devices and their addresses",
         args.file
     ))

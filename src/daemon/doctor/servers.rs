@@ -122,7 +122,15 @@ fn look_for_lack(report: &mut Report, status: &Status, is_explained: bool) {
         {
             (
                 "no indexer beats to this native".to_owned(),
-                "start one: `oc-discovery indexer` with the option that `oc-discovery status` shows here",
+                match status.live_indexers.is_empty() {
+                    true => {
+                        "start one: `oc-discovery indexer` with the option that `oc-discovery status` shows here"
+                    }
+                    false => {
+                        "indexers are known by the DHT only: give them this native beside their others, with the \
+                              option that `oc-discovery status` shows here"
+                    }
+                },
             )
         }
         Role::Indexer | Role::Native => (
@@ -252,15 +260,22 @@ mod tests {
         assert_eq!(lease(Indexer, &[Native], 2, Degraded), Some(few.clone()));
         assert_eq!(lease(Native, &[Native], 2, Degraded), Some(few));
         let mut alone = holding(Native, &[], 0, Degraded);
+        let of_native = |status: &Status| {
+            let mut report = empty();
+            look_at_servers(&mut report, status);
+            report.to_string()
+        };
+        for indexer in &mut alone.live_indexers {
+            indexer.source = Source::Dht;
+        }
+        assert!(!alone.live_indexers.is_empty(), "the example has indexers");
+        let of_others = of_native(&alone);
+        assert!(of_others.contains("no indexer beats to this native"));
+        assert!(of_others.contains("give them this native"), "{of_others}");
         alone.live_indexers.clear();
-        let mut report = empty();
-        look_at_servers(&mut report, &alone);
-        assert!(
-            report
-                .to_string()
-                .contains("no indexer beats to this native"),
-            "{report}"
-        );
+        let nowhere = of_native(&alone);
+        assert!(nowhere.contains("no indexer beats to this native"));
+        assert!(nowhere.contains("start one"), "{nowhere}");
     }
 
     #[test]

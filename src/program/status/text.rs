@@ -216,7 +216,7 @@ impl Sheet<'_> {
             }
         });
         let none = match self.status.role {
-            Role::Native => "no other native is known, and this one needs none",
+            Role::Native => "this native is given no other one, and needs none",
             Role::Indexer | Role::Node => "no native is known",
         };
         let titles = ["SERVER", "ADDRESS", "ID", "STATE"];
