@@ -7,19 +7,23 @@ use super::{driver::Driver, life::short};
 use crate::{
     net::{BeatFrame, Frame, each::each},
     protocol::{
-        Ack, AckCode, Endpoint, Grant, Input, Instant, PeerId, StreamId,
+        Ack, AckCode, Arrival, Grant, Input, Instant, PeerId, StreamId, TransportAddr,
         codec::{
             heartbeat::{AckCause, WallReading},
             record::Kind,
         },
         endpoint::Place,
-        rivals::SAME_IDENTITY,
     },
 };
 
 impl Driver<'_> {
     /// A beat was received; with `source`, it is the first one of a stream.
-    pub(super) fn on_beat(&mut self, now: Instant, frame: BeatFrame, source: Option<Endpoint>) {
+    pub(super) fn on_beat(
+        &mut self,
+        now: Instant,
+        frame: BeatFrame,
+        source: Option<TransportAddr>,
+    ) {
         let place = match source {
             Some(source) => Place::First {
                 source,
@@ -80,10 +84,10 @@ impl Driver<'_> {
             let source = self.env.net.source(&peer);
             let from = self.env.called_at(beat.role, &peer, source);
             let about = self.env.about("refused", beat.role.name(), &peer, source);
-            match reason.contains(SAME_IDENTITY) {
+            match arrival {
                 // The name is that of the device that is kept. Both are told as a problem.
-                true => log::debug!("gives {from} no lease, and answers: {reason}"),
-                false => each!(info, &about; "gives {from} no lease, and answers: {reason}"),
+                Arrival::Rival => log::debug!("gives {from} no lease, and answers: {reason}"),
+                _ => each!(info, &about; "gives {from} no lease, and answers: {reason}"),
             }
         }
         self.log_arrival(&peer, beat.role, arrival);

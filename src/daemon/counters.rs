@@ -123,7 +123,7 @@ impl Counters {
     /// Counts what a beat has changed.
     pub(super) fn arrived(&mut self, arrival: &Arrival) {
         match arrival {
-            Arrival::Known | Arrival::Back { .. } => {}
+            Arrival::Known | Arrival::Back { .. } | Arrival::Rival => {}
             Arrival::Moved { .. } => self.moves += 1,
             Arrival::Joined(Joined {
                 shortage: Some(_), ..

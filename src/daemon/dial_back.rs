@@ -21,7 +21,8 @@ use super::{
 use crate::{
     net::{DialEnd, Failure, OwnRequestId, convert},
     protocol::{
-        Addr, Addrs, Endpoint, Host, Instant, PeerId, Reason, RequestId, Role, Subject, TableStats,
+        Addr, Addrs, Host, Instant, PeerId, Reason, RequestId, Role, Subject, TableStats,
+        TransportAddr,
         codec::{
             directory::{Request, Response},
             record::{Kind, contents},
@@ -101,7 +102,7 @@ impl Driver<'_> {
     /// A dial has ended.
     pub(super) fn on_dial_end(&mut self, now: Instant, end: &DialEnd) {
         let addr = convert::to_addr(&end.addr).unwrap_or_default();
-        let host = Endpoint::of(&addr).host;
+        let host = TransportAddr::of(&addr).host;
         self.dial_back.server.ended(now, host, end.why.is_none());
         let is_announced = self.is_announced(now, &end.peer, host);
         let answer = DialedBack {
@@ -122,7 +123,7 @@ impl Driver<'_> {
 
     /// Whether the peer is known to have an address of this host.
     fn is_announced(&self, now: Instant, peer: &PeerId, host: Host) -> bool {
-        let is_it = |addr: &[u8]| Endpoint::of(addr).host == host;
+        let is_it = |addr: &[u8]| TransportAddr::of(addr).host == host;
         let machine = self.env.machine();
         let mut known = machine.addrs_of(peer).into_iter().flatten();
         let record = match machine.entry(now, peer).map(|entry| entry.subject) {
@@ -189,7 +190,7 @@ impl Driver<'_> {
     /// The port at which this process says that it is reached: that of its best address.
     fn port_to_dial(&self) -> Option<u16> {
         let mut all = self.env.net.record_addrs().iter();
-        let port = all.next().map(|addr| Endpoint::of(addr.as_ref()).port);
+        let port = all.next().map(|addr| TransportAddr::of(addr.as_ref()).port);
         port.filter(|port| *port > 0)
     }
 

@@ -173,7 +173,7 @@ fn host(found: &lookup::FoundRecord, own_ms: u64) -> Option<(Vec<Host>, Duration
     let record = open_node(found.envelope()).ok()?;
     let addrs = record.addrs.iter().filter_map(|addr| {
         // A link-local address would need the name of an interface.
-        match address::Endpoint::of(addr.as_ref()).host {
+        match address::TransportAddr::of(addr.as_ref()).host {
             address::Host::V4(ip) => Some(IpAddr::from(ip)),
             address::Host::V6(ip) if !ip.is_unicast_link_local() => Some(ip.into()),
             _ => None,

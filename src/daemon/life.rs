@@ -18,7 +18,8 @@ use crate::{
         each::{About, each, short_id},
     },
     protocol::{
-        Arrival, EndCause, Endpoint, Joined, LeaseEnd, PeerId, Role, Shortage, Subject,
+        Arrival, EndCause, Joined, LeaseEnd, PeerId, Role, Shortage, Standing, Subject,
+        TransportAddr,
         codec::record::{Kind, contents},
     },
 };
@@ -41,7 +42,12 @@ impl Environment<'_> {
     }
 
     /// The same with the host that its stream comes from.
-    pub(super) fn called_at(&self, role: Role, peer: &PeerId, source: Option<Endpoint>) -> String {
+    pub(super) fn called_at(
+        &self,
+        role: Role,
+        peer: &PeerId,
+        source: Option<TransportAddr>,
+    ) -> String {
         at_host(self.called(role, peer), source)
     }
 
@@ -51,7 +57,7 @@ impl Environment<'_> {
         code: &'static str,
         role: &'static str,
         peer: &PeerId,
-        source: Option<Endpoint>,
+        source: Option<TransportAddr>,
     ) -> About {
         About {
             code,
@@ -138,7 +144,7 @@ impl Driver<'_> {
     pub(super) fn log_arrival(&mut self, peer: &PeerId, role: Role, arrival: Arrival) {
         self.counters.arrived(&arrival);
         match arrival {
-            Arrival::Known => {}
+            Arrival::Known | Arrival::Rival => {}
             // That the stream of an indexer has ended was told.
             Arrival::Back { source, away } if role == Role::Indexer => {
                 let called = self.env.called_at(role, peer, source);
@@ -177,12 +183,7 @@ impl Driver<'_> {
     /// Logs that an indexer that this native hands out has no heartbeat stream any more. Its lease
     /// runs on, so that it may come back. Nothing is said after the lease, whose end has a line.
     pub(super) fn log_silence(&self, peer: &PeerId) {
-        let machine = self.env.endpoint.machine();
-        let is_indexer = machine.role() == Role::Native
-            && machine.addrs_of(peer).is_some()
-            && !machine.is_native(peer)
-            && machine.reserves_slot(peer);
-        if is_indexer && !self.env.net.holds_lease(peer) {
+        if self.env.machine().has_cut_off(peer) {
             let called = self.env.called(Role::Indexer, peer);
             let about = self.env.about("silent", Role::Indexer.name(), peer, None);
             each!(
@@ -199,7 +200,7 @@ impl Driver<'_> {
         // The connection of a peer that is silent is still there.
         let source = self.env.net.source(peer);
         let called = self.env.called_at(end.role, peer, source);
-        let was_taken_in = end.role == Role::Node && self.env.machine().role() == Role::Native;
+        let standing = Standing::of(end.role, self.env.machine().role());
         let code = match end.how {
             EndCause::Left => "left",
             EndCause::HandedOver => "handed-over",
@@ -208,14 +209,14 @@ impl Driver<'_> {
             EndCause::NewRole => "new-role",
         };
         let about = self.env.about(code, end.role.name(), peer, source);
-        each!(info, &about; "{}", ending(&called, end, was_taken_in));
+        each!(info, &about; "{}", ending(&called, end, standing));
         #[cfg(feature = "program")]
         self.tell_if_empty();
     }
 }
 
 /// A peer, and the host that its stream comes from, if that is known.
-fn at_host(called: String, source: Option<Endpoint>) -> String {
+fn at_host(called: String, source: Option<TransportAddr>) -> String {
     match source {
         Some(source) => format!("{called} at {}", source.host),
         None => called,
@@ -252,11 +253,11 @@ fn reason(shortage: Shortage) -> String {
 }
 
 /// The end of a lease as a sentence.
-fn ending(called: &str, end: &LeaseEnd, was_taken_in: bool) -> String {
+fn ending(called: &str, end: &LeaseEnd, standing: Standing) -> String {
     let held = span(seconds(end.held_s));
     match end.how {
         // It has ended, or has found an indexer by itself.
-        EndCause::Left if was_taken_in => {
+        EndCause::Left if standing == Standing::TakenIn => {
             format!("{called} needs this native no more: it was here for {held}")
         }
         EndCause::Left => format!("{called} has left: it was here for {held}"),
@@ -297,7 +298,7 @@ mod tests {
     #[test]
     fn a_native_says_why_it_takes_a_node_in() {
         let with = |shortage| Joined {
-            source: Some(Endpoint::of(&[4, 192, 0, 2, 7, 6, 0, 80])),
+            source: Some(TransportAddr::of(&[4, 192, 0, 2, 7, 6, 0, 80])),
             gone_for: None,
             shortage: Some(shortage),
         };
@@ -340,9 +341,9 @@ mod tests {
                  ago; it was here for 1 h 1 min",
             ),
         ] {
-            assert_eq!(ending("n", &end(how), false), said);
+            assert_eq!(ending("n", &end(how), Standing::Registered), said);
         }
-        let of_native = ending("n", &end(EndCause::Left), true);
+        let of_native = ending("n", &end(EndCause::Left), Standing::TakenIn);
         assert_eq!(
             of_native,
             "n needs this native no more: it was here for 1 h 1 min"

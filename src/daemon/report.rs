@@ -14,7 +14,7 @@ use crate::{
         netlink::Change,
     },
     protocol::{
-        Addrs, Endpoint, Instant, LoopStats, PeerId, Report, Role, TableStats,
+        Addrs, Instant, LoopStats, PeerId, Report, Role, TableStats, TransportAddr,
         codec::service::{Service as Offered, Transport},
         lease::Lease as HeldLease,
         lease_table::StreamRecord as Granted,
@@ -110,7 +110,7 @@ pub(super) fn place_of(addr: &[u8]) -> String {
     match convert::to_multiaddr(addr) {
         Ok(addr) => host_and_port(&addr),
         Err(_) => {
-            let Endpoint { host, port } = Endpoint::of(addr);
+            let TransportAddr { host, port } = TransportAddr::of(addr);
             format!("{host}:{port}")
         }
     }

@@ -16,7 +16,7 @@ use std::{
 use libp2p::{
     Multiaddr,
     core::{
-        Endpoint as Side,
+        Endpoint,
         muxing::StreamMuxerBox,
         transport::{Boxed, DialOpts, PortUse, Transport},
     },
@@ -29,7 +29,7 @@ use super::{
     FailureKind, Net, dns, executor::within, failure, refusals::Refusals, scope, tcp, transport,
 };
 use crate::protocol::{
-    self, Endpoint, Host, RequestId,
+    self, Host, RequestId, TransportAddr,
     dial_back::{Asked, DIAL_LIMIT, Means},
 };
 
@@ -98,7 +98,7 @@ impl DialBacks {
             }
         };
         let opts = DialOpts {
-            role: Side::Dialer,
+            role: Endpoint::Dialer,
             port_use: PortUse::New,
         };
         let addr = addr.clone().with(Protocol::P2p(peer));
@@ -114,7 +114,7 @@ impl Net {
         let host = self.swarm.behaviour().streams.connection_of(id);
         let host = host.and_then(|connection| self.sources.get(&connection));
         let host = host.map(|source| source.host);
-        let addr = host.and_then(|host| multiaddr(Endpoint { host, port }));
+        let addr = host.and_then(|host| multiaddr(TransportAddr { host, port }));
         let is_own_host =
             addr.is_some_and(|addr| scope::is_loopback(&addr) || scope::is_of_this_host(&addr));
         Asked {
@@ -137,7 +137,7 @@ impl Net {
 
     /// Connects to the peer at this endpoint, for its request. Ends in a
     /// [`NetEvent::DialedBack`](super::NetEvent::DialedBack).
-    pub(crate) fn dial_back(&mut self, peer: protocol::PeerId, at: Endpoint, id: RequestId) {
+    pub(crate) fn dial_back(&mut self, peer: protocol::PeerId, at: TransportAddr, id: RequestId) {
         let own = *self.swarm.local_peer_id();
         let addr = multiaddr(at).unwrap_or_else(Multiaddr::empty);
         let dial = self.back.begin(peer.into(), &addr);
@@ -171,7 +171,7 @@ impl Net {
 }
 
 /// The address of a host that is not a name.
-fn multiaddr(at: Endpoint) -> Option<Multiaddr> {
+fn multiaddr(at: TransportAddr) -> Option<Multiaddr> {
     let ip = match at.host {
         Host::V4(ip) => IpAddr::V4(ip),
         Host::V6(ip) => IpAddr::V6(ip),

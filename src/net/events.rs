@@ -17,7 +17,7 @@ use super::{
 };
 use crate::protocol::{
     self, AckBuf, Beat, RequestId, Role, SignedRecord, StreamId, Verdict,
-    address::Endpoint,
+    address::TransportAddr,
     codec::{
         DecodeError,
         directory::{Request, Response, decode_request},
@@ -68,7 +68,7 @@ pub(crate) enum NetEvent {
     Beat {
         frame: BeatFrame,
         /// Where the stream comes from; only with the first beat of a stream.
-        source: Option<Endpoint>,
+        source: Option<TransportAddr>,
     },
     /// A peer's heartbeat stream is over. `why` is given if it sent what cannot be read.
     StreamClosed {
@@ -80,7 +80,7 @@ pub(crate) enum NetEvent {
     Ack {
         server: protocol::PeerId,
         /// The endpoint of the connection, as it was dialled.
-        over: Option<Endpoint>,
+        over: Option<TransportAddr>,
         cause: AckCause,
         ack: Box<AckBuf>,
         clock: Option<WallReading>,
@@ -159,7 +159,7 @@ impl Net {
                 let peer = protocol::PeerId::try_from(peer_id).ok()?;
                 let end = self.own_end(&endpoint);
                 let remote = endpoint.get_remote_address();
-                let source = Endpoint::of(remote.as_ref());
+                let source = TransportAddr::of(remote.as_ref());
                 self.sources.insert(connection_id, source);
                 if self.scope.connected(peer, remote, end) {
                     return None;

@@ -102,7 +102,7 @@ pub(crate) use self::{
 };
 use crate::protocol::{
     self, Ack, Addrs, OutBeat, RequestId, Role, StreamId, TableStats,
-    address::Endpoint,
+    address::TransportAddr,
     codec::{
         directory::{Request, Response, encode_request, encode_response},
         frame::MAX_FRAME,
@@ -175,7 +175,7 @@ pub(crate) struct Net {
     only_native: Option<protocol::PeerId>,
     scope: Scope,
     /// Where each connection leads or comes from.
-    sources: HashMap<ConnectionId, Endpoint>,
+    sources: HashMap<ConnectionId, TransportAddr>,
     changes: Changes,
     /// Handshakes that failed, not reported yet.
     refusals: Refusals,
@@ -404,13 +404,8 @@ impl Net {
         tables
     }
 
-    /// Whether a heartbeat stream of this peer is open.
-    pub(crate) fn holds_lease(&self, peer: &protocol::PeerId) -> bool {
-        self.swarm.behaviour().streams.holds_lease(peer)
-    }
-
     /// Where the newest connection with this peer leads or comes from.
-    pub(crate) fn source(&self, peer: &protocol::PeerId) -> Option<Endpoint> {
+    pub(crate) fn source(&self, peer: &protocol::PeerId) -> Option<TransportAddr> {
         let connection = self.swarm.behaviour().streams.connection_with(peer)?;
         self.sources.get(&connection).copied()
     }

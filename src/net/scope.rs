@@ -13,7 +13,7 @@ use crate::{
     net::convert,
     protocol::{
         Addrs, PeerId, Reader,
-        address::{Endpoint, Families},
+        address::{Families, TransportAddr},
     },
 };
 
@@ -50,7 +50,7 @@ impl Scope {
         self.far += usize::from(!near);
         let end = end.or(known.and_then(|seen| seen.end));
         let before = known.map_or(Families::NONE, |seen| seen.families);
-        let families = before.and(Endpoint::of(remote.as_ref()).host.family());
+        let families = before.and(TransportAddr::of(remote.as_ref()).host.family());
         let seen = Seen {
             near,
             families,

@@ -77,7 +77,7 @@ impl Prefix {
 
 /// A host and a port: where a connection goes to, or comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Endpoint {
+pub struct TransportAddr {
     /// The host.
     pub host: Host,
     /// The TCP port; 0 where the address names none.
@@ -187,8 +187,8 @@ impl fmt::Display for Host {
     }
 }
 
-impl Endpoint {
-    /// Reads the endpoint that a binary multiaddress (without its length) leads to first. Never
+impl TransportAddr {
+    /// Reads where a binary multiaddress (without its length) leads to first. Never
     /// fails: see the invariants.
     pub fn of(addr: &[u8]) -> Self {
         read(addr).unwrap_or(Self {
@@ -203,7 +203,7 @@ impl Endpoint {
     }
 }
 
-impl From<SocketAddr> for Endpoint {
+impl From<SocketAddr> for TransportAddr {
     fn from(addr: SocketAddr) -> Self {
         Self {
             host: addr.ip().into(),
@@ -235,13 +235,13 @@ const DNS4: u64 = 54;
 const DNS6: u64 = 55;
 const DNSADDR: u64 = 56;
 
-fn read(addr: &[u8]) -> Option<Endpoint> {
+fn read(addr: &[u8]) -> Option<TransportAddr> {
     let (_, host, mut rest) = first(addr)?;
     let port = match varint(&mut rest) {
         Some(TCP) => u16::from_be_bytes(fixed::<2>(&mut rest)?),
         _ => 0,
     };
-    Some(Endpoint { host, port })
+    Some(TransportAddr { host, port })
 }
 
 /// The code and host of the first component, and the bytes after it.
@@ -326,10 +326,10 @@ mod tests {
 
     #[test]
     fn host_and_port_of_an_address_are_read() {
-        let end = Endpoint::of(&ip4([192, 0, 2, 7], 4820));
+        let end = TransportAddr::of(&ip4([192, 0, 2, 7], 4820));
         assert_eq!(end.host, Host::V4([192, 0, 2, 7].into()));
         assert_eq!(end.port, 4820);
-        let end = Endpoint::of(&ip6("2001:db8::1", 4821));
+        let end = TransportAddr::of(&ip6("2001:db8::1", 4821));
         assert_eq!(end.host, Host::V6("2001:db8::1".parse().unwrap()));
         assert_eq!(end.port, 4821);
     }
@@ -372,12 +372,12 @@ mod tests {
     fn only_what_stands_first_counts() {
         let direct = ip4([192, 0, 2, 7], 4820);
         let relayed = [&direct[..], &[0xa5, 3, 2, 1, 2, 0xa2, 2]].concat();
-        assert_eq!(Endpoint::of(&direct), Endpoint::of(&relayed));
+        assert_eq!(TransportAddr::of(&direct), TransportAddr::of(&relayed));
     }
 
     #[test]
     fn prefixes_are_24_bits_of_ipv4_and_48_of_ipv6() {
-        let prefix = |addr: &[u8]| Endpoint::of(addr).prefix();
+        let prefix = |addr: &[u8]| TransportAddr::of(addr).prefix();
         let v4 = prefix(&ip4([192, 0, 2, 0], 1));
         assert_eq!(v4, prefix(&ip4([192, 0, 2, 255], 2)));
         assert_ne!(v4, prefix(&ip4([192, 0, 3, 0], 1)));
@@ -390,25 +390,28 @@ mod tests {
     #[test]
     fn a_mapped_ipv4_address_is_that_ipv4_address() {
         assert_eq!(
-            Endpoint::of(&ip6("::ffff:192.0.2.7", 9)),
-            Endpoint::of(&ip4([192, 0, 2, 7], 9))
+            TransportAddr::of(&ip6("::ffff:192.0.2.7", 9)),
+            TransportAddr::of(&ip4([192, 0, 2, 7], 9))
         );
         let socket: SocketAddr = "[::ffff:192.0.2.7]:9".parse().unwrap();
         assert_eq!(
-            Endpoint::from(socket),
-            Endpoint::of(&ip4([192, 0, 2, 7], 9))
+            TransportAddr::from(socket),
+            TransportAddr::of(&ip4([192, 0, 2, 7], 9))
         );
     }
 
     #[test]
     fn a_name_is_the_same_host_however_it_is_written() {
-        let name = Endpoint::of(&dns(53, "gate.example", 1));
-        assert_eq!(name, Endpoint::of(&dns(54, "GATE.example.", 1)));
-        assert_ne!(name, Endpoint::of(&dns(53, "gate.example", 2)));
-        assert_ne!(name.host, Endpoint::of(&dns(53, "gate2.example", 1)).host);
+        let name = TransportAddr::of(&dns(53, "gate.example", 1));
+        assert_eq!(name, TransportAddr::of(&dns(54, "GATE.example.", 1)));
+        assert_ne!(name, TransportAddr::of(&dns(53, "gate.example", 2)));
+        assert_ne!(
+            name.host,
+            TransportAddr::of(&dns(53, "gate2.example", 1)).host
+        );
         assert_ne!(
             name.prefix(),
-            Endpoint::of(&dns(53, "gate2.example", 1)).prefix()
+            TransportAddr::of(&dns(53, "gate2.example", 1)).prefix()
         );
     }
 
@@ -463,7 +466,7 @@ mod tests {
     fn a_zone_does_not_hide_the_address() {
         let plain = ip6("fe80::1", 5);
         let zoned = [&[42, 4][..], b"eth0", &plain].concat();
-        assert_eq!(Endpoint::of(&zoned), Endpoint::of(&plain));
+        assert_eq!(TransportAddr::of(&zoned), TransportAddr::of(&plain));
     }
 
     #[test]
@@ -471,12 +474,12 @@ mod tests {
         let whole = ip4([192, 0, 2, 7], 4820);
         let mut seen = std::collections::BTreeSet::new();
         for cut in 0..5 {
-            seen.insert(Endpoint::of(&whole[..cut]));
+            seen.insert(TransportAddr::of(&whole[..cut]));
         }
         assert_eq!(seen.len(), 5);
         for bytes in [&[0x80; 64][..], &[53, 200, b'a'], &[0xff; 9], &[]] {
-            assert!(matches!(Endpoint::of(bytes).host, Host::Name(_)));
+            assert!(matches!(TransportAddr::of(bytes).host, Host::Name(_)));
         }
-        assert_eq!(Endpoint::of(&whole[..5]).port, 0, "no port is named");
+        assert_eq!(TransportAddr::of(&whole[..5]).port, 0, "no port is named");
     }
 }

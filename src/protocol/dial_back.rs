@@ -33,7 +33,9 @@ use heapless::Vec;
 pub use client::{Answer, Client, Heard, Silent};
 use misses::Misses;
 
-use super::{Addr, Endpoint, Families, Host, Instant, PeerId, Reason, TableStats, time::Bucket};
+use super::{
+    Addr, Families, Host, Instant, PeerId, Reason, TableStats, TransportAddr, time::Bucket,
+};
 
 /// Dials under way at once.
 pub const MAX_DIALS: u8 = 4;
@@ -177,13 +179,18 @@ impl Server {
         now: Instant,
         asked: &Asked,
         means: Means,
-    ) -> Result<Endpoint, Refusal> {
+    ) -> Result<TransportAddr, Refusal> {
         let admitted = self.judge(now, asked, means);
         self.refused += u64::from(admitted.is_err());
         admitted
     }
 
-    fn judge(&mut self, now: Instant, asked: &Asked, means: Means) -> Result<Endpoint, Refusal> {
+    fn judge(
+        &mut self,
+        now: Instant,
+        asked: &Asked,
+        means: Means,
+    ) -> Result<TransportAddr, Refusal> {
         let port = asked.port;
         if port < LEAST_PORT {
             return Err(Refusal::Port);
@@ -219,7 +226,7 @@ impl Server {
         // There is room.
         let _ = self.recent.push((asked.peer, host, now));
         self.running += 1;
-        Ok(Endpoint { host, port })
+        Ok(TransportAddr { host, port })
     }
 
     /// A dial of this host has ended.
@@ -262,9 +269,9 @@ pub fn is_meant<'a>(
     announced: impl IntoIterator<Item = &'a [u8]>,
     are_given: bool,
 ) -> bool {
-    let (at, family) = (Endpoint::of(dialled), Families::of(dialled));
+    let (at, family) = (TransportAddr::of(dialled), Families::of(dialled));
     let is_one = |addr: &[u8]| match are_given {
-        true => Endpoint::of(addr).host == at.host,
+        true => TransportAddr::of(addr).host == at.host,
         false => Families::of(addr).meets(family),
     };
     !dialled.is_empty() && port == Some(at.port) && announced.into_iter().any(is_one)

@@ -53,7 +53,7 @@ pub enum Place {
     /// The first beat of a stream that was opened from this address.
     First {
         /// Where the stream comes from.
-        source: address::Endpoint,
+        source: address::TransportAddr,
         /// What its sender can dial.
         reader: Reader,
     },

@@ -24,7 +24,7 @@ use super::{
     Ack, Action, Addrs, Arrival, Beat, BeatOutcome, Cursor, Entry, IndexersAnswer, IndexersPage,
     Input, Instant, Load, Machine, Offer, OutBeat, PeerId, Presence, Publisher, Report, RequestId,
     Rng, Role, Selection, SignedRecord, StreamId, Terms, Want,
-    address::Endpoint,
+    address::TransportAddr,
     announcing::Announcing,
     codec::heartbeat::AckCause,
     directory::{Claimants, Directory, Found},
@@ -381,7 +381,7 @@ impl<const N: usize> Machine for Indexer<N> {
     ) -> BeatOutcome<'_> {
         match self.stream_records.admit(from, stream, beat) {
             Ok(sender) => self.admitted_beat(now, &sender, beat),
-            Err(refusal) => refusal.into(),
+            Err(refused) => refused,
         }
     }
 
@@ -390,7 +390,7 @@ impl<const N: usize> Machine for Indexer<N> {
         now: Instant,
         peer: &PeerId,
         stream: StreamId,
-        source: Endpoint,
+        source: TransportAddr,
     ) -> FirstBeat {
         self.stream_records.stream_opened(now, peer, stream, source)
     }
@@ -431,6 +431,11 @@ impl<const N: usize> Machine for Indexer<N> {
     fn role_of(&self, peer: &PeerId) -> Option<Role> {
         let holder = || Some(self.stream_records.find(peer)?.role);
         self.leases.role_of(peer).or_else(holder)
+    }
+
+    /// An indexer hands out no indexers: natives do.
+    fn has_cut_off(&self, _: &PeerId) -> bool {
+        false
     }
 
     fn claimants(&self, name: &str) -> Claimants<'_> {

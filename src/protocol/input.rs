@@ -13,7 +13,7 @@ use core::time::Duration;
 
 use super::{
     Ack, Addrs, AnnounceEnd, IndexersAnswer, Key, PeerId, Reader, RecordInfo, StreamId, Verdict,
-    address::Endpoint,
+    address::TransportAddr,
     codec::heartbeat::{AckCause, WallReading},
     machine::MAX_MOVED,
     signing::Urgency,
@@ -83,8 +83,8 @@ pub enum Input<'a> {
     Acked {
         /// The server.
         server: &'a PeerId,
-        /// The endpoint of its connection, if it was dialled: an address that carried the lease.
-        over: Option<Endpoint>,
+        /// Where its connection leads to, if it was dialled: an address that carried the lease.
+        over: Option<TransportAddr>,
         /// Why it was sent.
         cause: AckCause,
         /// The answer.

@@ -43,7 +43,7 @@ use core::time::Duration;
 
 use super::{
     Ack, AckCode, Addrs, Instant, PeerId, Rng, Role,
-    address::Endpoint,
+    address::TransportAddr,
     rivals::WINDOW,
     time::{MAX_LEASE, backoff},
 };
@@ -77,8 +77,8 @@ pub struct Lease {
     server: PeerId,
     role: Role,
     addrs: Addrs,
-    /// The endpoint of the connection that brought the last ack.
-    carried: Option<Endpoint>,
+    /// Where the connection leads to that brought the last ack.
+    carried: Option<TransportAddr>,
     phase: Phase,
     /// The lease that is requested.
     asked: Duration,
@@ -187,14 +187,14 @@ impl Lease {
         &self.addrs
     }
 
-    /// The endpoint, as dialled, of the connection that carried the last ack; `None` if there was
+    /// Where the connection leads to that carried the last ack, as dialled; `None` if there was
     /// none or it is unknown.
-    pub fn carried(&self) -> Option<Endpoint> {
+    pub fn carried(&self) -> Option<TransportAddr> {
         self.carried
     }
 
-    /// Takes note that the next ack comes over a connection to this endpoint.
-    pub(crate) fn carry(&mut self, by: Endpoint) {
+    /// Takes note that the next ack comes over a connection to this address.
+    pub(crate) fn carry(&mut self, by: TransportAddr) {
         self.carried = Some(by);
     }
 

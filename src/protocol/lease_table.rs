@@ -20,8 +20,8 @@ use core::time::Duration;
 use heapless::Deque;
 
 use super::{
-    Ack, Beat, Instant, PeerId, Role, SignedRecord, StreamId, Verdict,
-    address::Endpoint,
+    Ack, Beat, BeatOutcome, Instant, PeerId, Role, SignedRecord, StreamId, Verdict,
+    address::TransportAddr,
     life::{Arrival, EndCause, Joined, LeaseEnd, seconds},
     reader::Reader,
     rivals::{Displaced, FirstBeat, Holder, Rivals, is_soon},
@@ -49,7 +49,7 @@ pub struct StreamRecord {
     /// Receipt of the last renewing beat, plus the lease granted.
     pub expiry: Instant,
     /// Where that stream comes from, if the driver reported it.
-    pub source: Option<Endpoint>,
+    pub source: Option<TransportAddr>,
     /// The addresses that the holder can use, as far as is known.
     pub reader: Reader,
 }
@@ -129,7 +129,7 @@ impl<const S: usize> LeaseTable<S> {
         now: Instant,
         peer: &PeerId,
         stream: StreamId,
-        source: Endpoint,
+        source: TransportAddr,
     ) -> FirstBeat {
         self.rivals.opened(peer, stream, source);
         self.rivals.beat_from(peer, source.host);
@@ -162,13 +162,13 @@ impl<const S: usize> LeaseTable<S> {
     }
 
     /// Admits a beat, or returns the answer to one that is refused.
-    #[expect(clippy::result_large_err, reason = "184 bytes, of a refusal alone")]
+    #[expect(clippy::result_large_err, reason = "of a refusal alone")]
     pub(crate) fn admit<'a>(
         &mut self,
         from: &'a PeerId,
         stream: StreamId,
         beat: &Beat<SignedRecord<'_>>,
-    ) -> Result<Sender<'a>, Ack<'static>> {
+    ) -> Result<Sender<'a>, BeatOutcome<'static>> {
         let slot = self.records.locate(from);
         let record = slot.and_then(|slot| self.records.at(slot));
         let mut moved = false;
@@ -176,7 +176,8 @@ impl<const S: usize> LeaseTable<S> {
         if !is_newest && self.rivals.is_held(from, stream) {
             return Err(Ack::refused(
                 "the first beat of this stream is not decided yet: send no second one before its ack",
-            ));
+            )
+            .into());
         }
         if let Some(record) = record {
             let host = record.source.map(|source| source.host);
@@ -189,18 +190,22 @@ impl<const S: usize> LeaseTable<S> {
             {
                 moved = true;
                 if let Some(refusal) = self.rivals.refusal(from, stream) {
-                    return Err(refusal);
+                    return Err(BeatOutcome {
+                        arrival: Arrival::Rival,
+                        ..refusal.into()
+                    });
                 }
             }
             if stream < record.stream {
-                return Err(Ack::refused("a newer heartbeat stream of yours is open"));
+                return Err(Ack::refused("a newer heartbeat stream of yours is open").into());
             }
         }
         let is_foreign = |record: &SignedRecord<'_>| record.info.peer != *from;
         if beat.record.as_ref().is_some_and(is_foreign) {
             return Err(Ack::refused(
                 "the record's subject is not you: only your own record counts",
-            ));
+            )
+            .into());
         }
         Ok(Sender {
             peer: from,

@@ -15,7 +15,7 @@ use heapless::Vec;
 
 use super::{
     Ack, AckCode, Action, Addrs, Instant, OutBeat, PeerId, Reason, Rng, Role,
-    address::Endpoint,
+    address::TransportAddr,
     capacities::MAX_NATIVES,
     lease::{Farewell, Lease, Step, Terms},
     lookup::KnownServer,
@@ -316,8 +316,8 @@ impl Leases {
         self.held.iter().map(next).chain(self.sign_at).min()
     }
 
-    /// Takes note that the server's next ack comes over a connection to this endpoint.
-    pub(crate) fn carried(&mut self, server: &PeerId, by: Endpoint) {
+    /// Takes note that the server's next ack comes over a connection to this address.
+    pub(crate) fn carried(&mut self, server: &PeerId, by: TransportAddr) {
         if let Some(lease) = self.find_mut(server) {
             lease.carry(by);
         }

@@ -7,9 +7,9 @@
 
 use core::time::Duration;
 
-use super::{Role, address::Endpoint};
+use super::{Role, address::TransportAddr};
 
-/// What an accepted beat has changed for its sender.
+/// What a beat has changed for its sender.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Arrival {
     /// Nothing: its lease was renewed, or it has none.
@@ -20,24 +20,27 @@ pub enum Arrival {
     /// Its stream had ended, or its lease had run out, but not been removed: it beats again.
     Back {
         /// Where its heartbeat stream comes from now, if the driver reported it.
-        source: Option<Endpoint>,
+        source: Option<TransportAddr>,
         /// Time since the beat before.
         away: Duration,
     },
     /// It beats from another host than before.
     Moved {
         /// Where it was.
-        from: Endpoint,
+        from: TransportAddr,
         /// Where it is.
-        to: Endpoint,
+        to: TransportAddr,
     },
+    /// It was refused, because a device that has the same identity was kept;
+    /// [`Action::Contested`](super::Action::Contested) names both.
+    Rival,
 }
 
 /// The beginning of a lease.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Joined {
     /// Where the peer's heartbeat stream comes from, if the driver reported it.
-    pub source: Option<Endpoint>,
+    pub source: Option<TransportAddr>,
     /// How long it was gone, if it left or was lost within a day.
     pub gone_for: Option<Duration>,
     /// Why a native took the node in; `None` for every other lease.
@@ -57,6 +60,25 @@ pub enum Shortage {
     Unsuitable(u16),
     /// The node reported that each indexer that it was offered failed.
     OffersFailed,
+}
+
+/// What a lease is to its holder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// The server is where its holder belongs: an indexer of a node, a native of the others.
+    Registered,
+    /// A native took the node in, until an indexer has a place for it.
+    TakenIn,
+}
+
+impl Standing {
+    /// The standing of a holder of this role with a server of that role.
+    pub const fn of(holder: Role, server: Role) -> Self {
+        match (holder, server) {
+            (Role::Node, Role::Native) => Self::TakenIn,
+            _ => Self::Registered,
+        }
+    }
 }
 
 /// The end of a lease.
@@ -92,4 +114,22 @@ pub enum EndCause {
 /// A time in whole seconds.
 pub(super) fn seconds(time: Duration) -> u32 {
     u32::try_from(time.as_secs()).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_node_at_a_native_is_taken_in() {
+        for holder in [Role::Node, Role::Indexer, Role::Native] {
+            for server in [Role::Indexer, Role::Native] {
+                let is_taken_in = (holder, server) == (Role::Node, Role::Native);
+                assert_eq!(
+                    Standing::of(holder, server) == Standing::TakenIn,
+                    is_taken_in
+                );
+            }
+        }
+    }
 }

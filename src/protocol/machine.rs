@@ -24,7 +24,7 @@ use super::{
     Addrs, Beat, BeatOutcome, Cursor, Entry, IndexersAnswer, IndexersPage, Input, Instant, Key,
     Name, Offer, OutBeat, PeerId, Presence, Reason, RequestId, Role, Selection, SignedRecord,
     StreamId, Want,
-    address::Endpoint,
+    address::TransportAddr,
     directory::{Claimants, Found},
     indexer::Draining,
     lease::Lease,
@@ -393,7 +393,7 @@ pub trait Machine {
         now: Instant,
         peer: &PeerId,
         stream: StreamId,
-        source: Endpoint,
+        source: TransportAddr,
     ) -> FirstBeat;
 
     /// A beat arrived on a heartbeat stream that `from` opened.
@@ -453,6 +453,10 @@ pub trait Machine {
     /// The role of a server of this process, or of a peer that holds a lease here; `None` for
     /// others.
     fn role_of(&self, peer: &PeerId) -> Option<Role>;
+
+    /// Whether the peer is a live indexer of this native whose heartbeat stream has ended: its lease
+    /// ends unless it beats again in time.
+    fn has_cut_off(&self, peer: &PeerId) -> bool;
 
     /// The nodes listed here that claim the name.
     fn claimants(&self, name: &str) -> Claimants<'_>;

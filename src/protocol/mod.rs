@@ -69,14 +69,14 @@ pub(crate) mod types;
 pub mod watch;
 pub mod zone;
 
-pub use address::{Endpoint, Families, Host, Subnet, distance, dns_name};
+pub use address::{Families, Host, Subnet, TransportAddr, distance, dns_name};
 pub use announcing::{AnnounceEnd, Key};
 pub use directory::{Claimants, Found};
 pub use indexer::{Draining, Indexer, IndexerConfig};
 pub use input::Input;
 pub use lease::{Lease, Terms};
 pub use lease_table::StreamRecord;
-pub use life::{Arrival, EndCause, Joined, LeaseEnd, Shortage};
+pub use life::{Arrival, EndCause, Joined, LeaseEnd, Shortage, Standing};
 pub use lost::{Lost, LostPeer};
 pub use machine::{Action, Machine, Report};
 pub use native::{LiveIndexer, Native, NativeConfig, NewestIndexer, Responsible, Source};

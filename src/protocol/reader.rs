@@ -25,7 +25,7 @@
 
 use super::{
     Addr, Addrs, MAX_ADDRS,
-    address::{Endpoint, Families, Host},
+    address::{Families, Host, TransportAddr},
 };
 
 /// What is known of a peer as a reader of addresses. The default is: nothing.
@@ -80,7 +80,7 @@ impl Reader {
 
     /// Whether the reader may be able to dial the address.
     pub(crate) fn may_use(&self, addr: &Addr) -> bool {
-        match Endpoint::of(addr).host.is_of_its_own_host() {
+        match TransportAddr::of(addr).host.is_of_its_own_host() {
             true => !self.far,
             false => !self.lacks(Families::of(addr)),
         }
@@ -96,7 +96,7 @@ impl Reader {
         let shown = self.seen.and(self.listed);
         let fits = |addr: &Addr| {
             shown.is_none()
-                || Endpoint::of(addr).host.is_of_its_own_host()
+                || TransportAddr::of(addr).host.is_of_its_own_host()
                 || Families::of(addr).meets(shown)
         };
         addrs.iter().any(|addr| self.may_use(addr) && fits(addr))
@@ -112,7 +112,7 @@ impl Reader {
 fn families(addrs: &Addrs) -> Option<Families> {
     let mut all = Families::NONE;
     for addr in addrs {
-        match Endpoint::of(addr).host {
+        match TransportAddr::of(addr).host {
             Host::Name(_) => return None,
             host if host.is_of_its_own_host() => {}
             host => all = all.and(host.family()),

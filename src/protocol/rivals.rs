@@ -46,7 +46,7 @@ pub(super) use home::is_soon;
 
 use super::{
     Ack, Action, Instant, PeerId, Reason, StreamId, Verdict,
-    address::{Endpoint, Host},
+    address::{Host, TransportAddr},
     native::probe::PROBE_TIMEOUT,
     table::TableStats,
 };
@@ -100,7 +100,7 @@ pub(super) struct Holder {
 struct Opened {
     peer: PeerId,
     stream: StreamId,
-    source: Endpoint,
+    source: TransportAddr,
     /// The host of the device for which it is refused.
     kept: Option<Host>,
 }
@@ -132,7 +132,7 @@ struct Check {
     liveness: Liveness,
     since: Instant,
     newcomer: StreamId,
-    source: Endpoint,
+    source: TransportAddr,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -186,7 +186,7 @@ impl Rivals {
     }
 
     /// Takes note of the source of a stream. Its first beat comes next.
-    pub(super) fn opened(&mut self, peer: &PeerId, stream: StreamId, source: Endpoint) {
+    pub(super) fn opened(&mut self, peer: &PeerId, stream: StreamId, source: TransportAddr) {
         self.judges(Opened {
             peer: *peer,
             stream,
@@ -207,7 +207,7 @@ impl Rivals {
     }
 
     /// The source of the stream, while its first beat is processed.
-    pub(super) fn source(&self, peer: &PeerId, stream: StreamId) -> Option<Endpoint> {
+    pub(super) fn source(&self, peer: &PeerId, stream: StreamId) -> Option<TransportAddr> {
         self.judged(peer, stream).map(|opened| opened.source)
     }
 
@@ -226,7 +226,7 @@ impl Rivals {
         peer: &PeerId,
         holder: Holder,
         stream: StreamId,
-        source: Endpoint,
+        source: TransportAddr,
     ) -> (FirstBeat, Option<Displaced>) {
         let evicted = self.make_room(peer);
         self.leaves_home(peer);

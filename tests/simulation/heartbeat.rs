@@ -1,7 +1,7 @@
 //! The heartbeat streams of a process: sending and receiving, one frame at a time.
 
 use oc_discovery::protocol::{
-    self, AckBuf, Addrs, Endpoint, Families, Load, OutBeat, PeerId, Reader, Role, StreamId,
+    self, AckBuf, Addrs, Families, Load, OutBeat, PeerId, Reader, Role, StreamId, TransportAddr,
     clock::MAX_TRIP,
     codec::{
         heartbeat::{AckCause, LastBeat, WallReading},
@@ -37,7 +37,7 @@ impl World {
         };
         let place = match self.network.streams[stream].received {
             0 => Place::First {
-                source: Endpoint::of(&self.devices[client.0].addr()),
+                source: TransportAddr::of(&self.devices[client.0].addr()),
                 reader: READER,
             },
             _ => Place::Next,
@@ -138,7 +138,7 @@ impl World {
         let cause = ack.cause(last);
         let cause = cause.map_err(|why| format!("device {no}: {why}"))?;
         stream.is_awaited &= cause != AckCause::Beat;
-        let over = Endpoint::of(&self.devices[server_no].addr());
+        let over = TransportAddr::of(&self.devices[server_no].addr());
         let device = &mut self.devices[no];
         let now = device.instant(self.now);
         let asked = device.machine().asked_at(&server);

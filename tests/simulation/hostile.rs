@@ -10,8 +10,8 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use oc_discovery::protocol::{
-    Ack, Action, Addr, Addrs, Endpoint, IndexersAnswer, Input, Instant, MAX_LIST, Machine, Node,
-    NodeConfig, Offer, Offers, OutBeat, PeerId, Rng, Terms,
+    Ack, Action, Addr, Addrs, IndexersAnswer, Input, Instant, MAX_LIST, Machine, Node, NodeConfig,
+    Offer, Offers, OutBeat, PeerId, Rng, Terms, TransportAddr,
     codec::{
         directory::{Response, Room},
         heartbeat::{AckCause, LastBeat},
@@ -284,7 +284,10 @@ impl Walk {
             let until = self.now + ack.lease.as_millis() as u64;
             self.held.insert(*server, until);
         }
-        let (over, clock) = (self.hosts.get(server).map(|host| Endpoint::of(host)), None);
+        let (over, clock) = (
+            self.hosts.get(server).map(|host| TransportAddr::of(host)),
+            None,
+        );
         let input = Input::Acked {
             server,
             over,

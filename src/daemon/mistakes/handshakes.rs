@@ -13,7 +13,7 @@ use super::super::{
 };
 use crate::{
     net::{Refusal, Why, each::short_id, multiaddrs},
-    protocol::{Endpoint, Instant, PeerId, Role, address::Host},
+    protocol::{Instant, PeerId, Role, TransportAddr, address::Host},
 };
 
 const HANDSHAKE_REFUSED: &str = "handshake-refused";
@@ -60,7 +60,7 @@ impl Driver<'_> {
                 }
             }
             (why, false) => {
-                let host = Endpoint::of(addr.as_ref()).host;
+                let host = TransportAddr::of(addr.as_ref()).host;
                 refused_peer(why, &host, self.key.as_deref())
             }
         };
@@ -68,7 +68,7 @@ impl Driver<'_> {
     }
 
     /// A server answered over a connection to this endpoint.
-    pub(in crate::daemon) fn note_handshake(&mut self, now: Instant, over: Endpoint) {
+    pub(in crate::daemon) fn note_handshake(&mut self, now: Instant, over: TransportAddr) {
         let ip: IpAddr = match over.host {
             Host::V4(ip) => ip.into(),
             Host::V6(ip) => ip.into(),

@@ -75,11 +75,6 @@ impl Contact {
         self.leases.iter().find(|lease| lease.stream == stream)
     }
 
-    /// Whether a heartbeat stream of the peer is open.
-    pub(super) fn holds_lease(&self) -> bool {
-        !self.leases.is_empty()
-    }
-
     /// Removes a heartbeat stream that has ended, or on which no further ack is to be sent.
     pub(super) fn forget_lease(&mut self, stream: StreamId) {
         self.leases.retain(|lease| lease.stream != stream);

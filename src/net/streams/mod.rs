@@ -313,11 +313,6 @@ impl Streams {
         }
     }
 
-    /// Whether a heartbeat stream of this peer is open.
-    pub(crate) fn holds_lease(&self, peer: &PeerId) -> bool {
-        self.contacts.get(peer).is_some_and(Contact::holds_lease)
-    }
-
     /// The newest connection with this peer.
     pub(crate) fn connection_with(&self, peer: &PeerId) -> Option<ConnectionId> {
         self.contacts.get(peer)?.all().last().copied()

@@ -33,9 +33,9 @@ const MEANS: Means = Means {
 };
 
 /// Asks, and has the dial end at once.
-fn admit(server: &mut Server, now: u64, asked: &Asked) -> Result<Endpoint, Refusal> {
+fn admit(server: &mut Server, now: u64, asked: &Asked) -> Result<TransportAddr, Refusal> {
     let admitted = server.admit(at(now), asked, MEANS);
-    if let Ok(Endpoint { host, .. }) = admitted {
+    if let Ok(TransportAddr { host, .. }) = admitted {
         server.ended(at(now), host, true);
     }
     admitted
@@ -43,7 +43,7 @@ fn admit(server: &mut Server, now: u64, asked: &Asked) -> Result<Endpoint, Refus
 
 /// The same with a dial that does not reach the peer.
 fn miss(server: &mut Server, now: u64, asked: &Asked) -> Result<(), Refusal> {
-    let Endpoint { host, .. } = server.admit(at(now), asked, MEANS)?;
+    let TransportAddr { host, .. } = server.admit(at(now), asked, MEANS)?;
     server.ended(at(now), host, false);
     Ok(())
 }
@@ -54,7 +54,7 @@ fn a_peer_is_dialled_at_the_host_it_asks_from_and_the_port_it_asks_for() {
     let (host, port) = (host(7), 4821);
     assert_eq!(
         admit(&mut server, 0, &asked(1, 7)),
-        Ok(Endpoint { host, port })
+        Ok(TransportAddr { host, port })
     );
 }
 

@@ -265,7 +265,7 @@ fn a_tick_late_by_more_than_its_interval_moves_leases_on_and_shutting_down_gives
     );
 }
 
-fn source(host: u8) -> Endpoint {
+fn source(host: u8) -> TransportAddr {
     let ip = core::net::IpAddr::from([192, 0, 2, host]);
     core::net::SocketAddr::new(ip, 1000).into()
 }

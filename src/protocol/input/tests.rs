@@ -5,7 +5,7 @@ use core::time::Duration;
 use super::Input;
 use crate::protocol::{
     Ack, Addrs, IndexersAnswer, Instant, Machine, PeerId, Reader, RecordInfo, StreamId, Verdict,
-    address::Endpoint, codec::heartbeat::AckCause, signing::Urgency,
+    address::TransportAddr, codec::heartbeat::AckCause, signing::Urgency,
 };
 
 /// The inputs that tests give a machine.
@@ -54,8 +54,8 @@ pub(crate) trait Events: Machine {
         self.ack(now, server, ack, (AckCause::Beat, None));
     }
 
-    /// An ack that came over a connection that was dialled to this endpoint.
-    fn carried(&mut self, now: Instant, server: &PeerId, over: Endpoint, ack: &Ack<'_>) {
+    /// An ack that came over a connection that was dialled to this address.
+    fn carried(&mut self, now: Instant, server: &PeerId, over: TransportAddr, ack: &Ack<'_>) {
         self.ack(now, server, ack, (AckCause::Beat, Some(over)));
     }
 
@@ -68,7 +68,7 @@ pub(crate) trait Events: Machine {
         now: Instant,
         server: &PeerId,
         ack: &Ack<'_>,
-        (cause, over): (AckCause, Option<Endpoint>),
+        (cause, over): (AckCause, Option<TransportAddr>),
     ) {
         let clock = None;
         let input = Input::Acked {

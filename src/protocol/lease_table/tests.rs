@@ -99,7 +99,7 @@ fn a_newer_stream_replaces_the_older_whose_late_end_touches_nothing() {
     assert!(!table.find(&peer(1)).unwrap().connected);
 }
 
-fn source(stream: u64, host: u8) -> Endpoint {
+fn source(stream: u64, host: u8) -> TransportAddr {
     let ip = core::net::IpAddr::from([192, 0, 2, host]);
     core::net::SocketAddr::new(ip, 1000 + stream as u16).into()
 }
@@ -114,7 +114,12 @@ fn beat_from(table: &mut LeaseTable<4>, now: u64, stream: u64, host: u8) -> Opti
     }
 }
 
-fn beat_on(table: &mut LeaseTable<4>, now: u64, stream: u64) -> Option<Ack<'_>> {
+fn beat_on(table: &mut LeaseTable<4>, now: u64, stream: u64) -> Option<Ack<'static>> {
+    refusal_on(table, now, stream).map(|refused| refused.ack)
+}
+
+/// The same with what the beat has changed.
+fn refusal_on(table: &mut LeaseTable<4>, now: u64, stream: u64) -> Option<BeatOutcome<'static>> {
     let beat = Beat::new(Role::Node, LEASE);
     let peer = peer(1);
     match table.admit(&peer, StreamId(stream), &beat) {
@@ -122,7 +127,7 @@ fn beat_on(table: &mut LeaseTable<4>, now: u64, stream: u64) -> Option<Ack<'_>> 
             table.renew(at(now), &sender, Role::Node, LEASE);
             None
         }
-        Err(refusal) => Some(refusal),
+        Err(refused) => Some(refused),
     }
 }
 

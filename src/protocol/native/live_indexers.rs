@@ -24,7 +24,7 @@ use core::time::Duration;
 
 use crate::protocol::{
     Addrs, Cursor, Instant, Load, Offer, PeerId, Reader, RecordInfo, RecordRank, Verdict,
-    address::{Endpoint, Prefix},
+    address::{Prefix, TransportAddr},
     table::{Keyed, Table, TableStats},
 };
 
@@ -190,7 +190,7 @@ impl LiveIndexer {
 }
 
 fn prefix_of(addrs: &Addrs) -> Prefix {
-    Endpoint::of(addrs.first().map_or(&[], |addr| addr.as_slice())).prefix()
+    TransportAddr::of(addrs.first().map_or(&[], |addr| addr.as_slice())).prefix()
 }
 
 /// The indexer that became known last.

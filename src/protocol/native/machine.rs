@@ -5,7 +5,7 @@ use core::time::Duration;
 
 use super::*;
 use crate::protocol::{
-    address::Endpoint,
+    address::TransportAddr,
     codec::heartbeat::AckCause,
     lookup::KnownServer,
     lost::{Lost, LostPeer},
@@ -146,7 +146,7 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Machine
     ) -> BeatOutcome<'_> {
         let mut sender = match self.stream_records.admit(from, stream, beat) {
             Ok(sender) => sender,
-            Err(refusal) => return refusal.into(),
+            Err(refused) => return refused,
         };
         if beat.lease.is_zero() {
             return self.end_of_lease(now, &sender, beat.role);
@@ -170,7 +170,7 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Machine
         now: Instant,
         peer: &PeerId,
         stream: StreamId,
-        source: Endpoint,
+        source: TransportAddr,
     ) -> FirstBeat {
         self.stream_records.stream_opened(now, peer, stream, source)
     }
@@ -233,6 +233,12 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Machine
         let holder = || Some(self.stream_records.find(peer)?.role);
         let indexer = || self.live_indexers.find_any(peer).map(|_| Role::Indexer);
         self.leases.role_of(peer).or_else(holder).or_else(indexer)
+    }
+
+    fn has_cut_off(&self, peer: &PeerId) -> bool {
+        let record = self.stream_records.find(peer);
+        record.is_some_and(|record| record.role == Role::Indexer && !record.connected)
+            && self.live_indexers.find_any(peer).is_some()
     }
 
     fn claimants(&self, name: &str) -> Claimants<'_> {

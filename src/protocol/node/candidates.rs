@@ -11,7 +11,8 @@ use heapless::Vec;
 
 use super::{MAX_MIN_INDEXERS, failures::Failures};
 use crate::protocol::{
-    Addrs, Instant, Offer, PeerId, Rng, TableStats, address::Endpoint, leases::Leases, order::sort,
+    Addrs, Instant, Offer, PeerId, Rng, TableStats, address::TransportAddr, leases::Leases,
+    order::sort,
 };
 
 /// Indexers that may be tried, at most.
@@ -222,9 +223,9 @@ fn is_ready(now: Instant, candidate: &Candidate, failures: &Failures, leases: &L
 fn is_free(candidate: &Candidate, leases: &Leases) -> bool {
     let is_there = |addrs: &Addrs| {
         addrs.iter().any(|addr| {
-            let endpoint = Endpoint::of(addr);
+            let at = TransportAddr::of(addr);
             let mut own = candidate.addrs.iter();
-            own.any(|own| Endpoint::of(own) == endpoint)
+            own.any(|own| TransportAddr::of(own) == at)
         })
     };
     leases.find(&candidate.peer).is_none()

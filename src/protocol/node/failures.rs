@@ -40,14 +40,14 @@ use heapless::Vec;
 use super::MAX_MIN_INDEXERS;
 use crate::protocol::{
     Addr, Addrs, Instant, MAX_ADDRS, PeerId, Rng, TableStats,
-    address::{Endpoint, Host, Prefix},
+    address::{Host, Prefix, TransportAddr},
 };
 use memory::{FORGOTTEN_AFTER, Key, Memory};
 
 /// Ids remembered at most. The one with the shortest remaining pause is evicted.
 const MAX_PEERS: usize = 256;
 /// Hosts with their ports remembered at most: two minutes of attempts.
-const MAX_ENDPOINTS: usize = 256;
+const MAX_TRIED_ADDRS: usize = 256;
 /// Prefixes remembered at most.
 const MAX_PREFIXES: usize = 128;
 /// Peers that answered `refused` remembered at most. This is one more than there can be if the
@@ -56,7 +56,7 @@ const MAX_REFUSALS: usize = MAX_MIN_INDEXERS + 1;
 /// The first pause of a peer id (ARCHITECTURE.md, "Retries"), and how often it doubles.
 const PEER: (Duration, u8) = (Duration::from_secs(10), 4);
 /// The same for a host and port.
-const ENDPOINT: (Duration, u8) = (Duration::from_secs(1), 8);
+const TRIED_ADDR: (Duration, u8) = (Duration::from_secs(1), 8);
 /// The pause of a prefix. It is short, because many honest peers may share one prefix.
 const PREFIX_PAUSE: Duration = Duration::from_secs(1);
 /// The attempt in a prefix from which on it pauses.
@@ -68,10 +68,10 @@ impl From<&PeerId> for Key {
     }
 }
 
-impl From<Endpoint> for Key {
-    fn from(endpoint: Endpoint) -> Self {
-        let port = u64::from(endpoint.port) + 1;
-        let host = match endpoint.host {
+impl From<TransportAddr> for Key {
+    fn from(at: TransportAddr) -> Self {
+        let port = u64::from(at.port) + 1;
+        let host = match at.host {
             Host::V4(ip) => u64::from(u32::from(ip)),
             Host::V6(ip) => {
                 let bits = u128::from(ip);
@@ -93,7 +93,7 @@ impl From<Prefix> for Key {
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Failures {
     peers: Memory<MAX_PEERS>,
-    endpoints: Memory<MAX_ENDPOINTS>,
+    tried_addrs: Memory<MAX_TRIED_ADDRS>,
     prefixes: Memory<MAX_PREFIXES>,
     /// Peers that answered `refused`, and until when each pauses for it.
     refusals: Vec<(Key, Instant), MAX_REFUSALS>,
@@ -103,7 +103,7 @@ impl Failures {
     pub(super) const fn new() -> Self {
         Self {
             peers: Memory::new(),
-            endpoints: Memory::new(),
+            tried_addrs: Memory::new(),
             prefixes: Memory::new(),
             refusals: Vec::new(),
         }
@@ -111,11 +111,11 @@ impl Failures {
 
     /// Counts an attempt that begins at these addresses.
     pub(super) fn begin(&mut self, now: Instant, addrs: &Addrs, rng: &mut Rng) {
-        for endpoint in once(addrs.iter().map(|addr| Endpoint::of(addr))) {
-            let rest = |tries| pause(ENDPOINT, tries, rng);
-            self.endpoints.count(now, endpoint.into(), rest);
+        for at in once(addrs.iter().map(|addr| TransportAddr::of(addr))) {
+            let rest = |tries| pause(TRIED_ADDR, tries, rng);
+            self.tried_addrs.count(now, at.into(), rest);
         }
-        for prefix in once(addrs.iter().map(|addr| Endpoint::of(addr).prefix())) {
+        for prefix in once(addrs.iter().map(|addr| TransportAddr::of(addr).prefix())) {
             let rest = |tries: u8| match tries {
                 0..PREFIX_SPARED => Duration::ZERO,
                 _ => PREFIX_PAUSE,
@@ -131,11 +131,11 @@ impl Failures {
         &mut self,
         now: Instant,
         addrs: &Addrs,
-        carried: Option<Endpoint>,
+        carried: Option<TransportAddr>,
         rng: &mut Rng,
     ) -> Addrs {
         let carrier = carried.filter(is_address);
-        let carries = |addr: &Addr| carrier == Some(Endpoint::of(addr));
+        let carries = |addr: &Addr| carrier == Some(TransportAddr::of(addr));
         let mut others = self.rested(now, addrs);
         others.retain(|addr| !carries(addr));
         self.begin(now, &others, rng);
@@ -180,11 +180,11 @@ impl Failures {
 
     /// Clears the failures of the peer, because a lease with it was renewed, and those of the
     /// address that `carried` it.
-    pub(super) fn forget(&mut self, peer: &PeerId, carried: Option<Endpoint>) {
+    pub(super) fn forget(&mut self, peer: &PeerId, carried: Option<TransportAddr>) {
         self.peers.remove(peer.into());
         self.forget_refusal(peer);
         if let Some(carrier) = carried.filter(is_address) {
-            self.endpoints.remove(carrier.into());
+            self.tried_addrs.remove(carrier.into());
         }
     }
 
@@ -200,7 +200,7 @@ impl Failures {
     /// Clears everything except the refusals.
     pub(super) fn clear(&mut self) {
         self.peers.clear();
-        self.endpoints.clear();
+        self.tried_addrs.clear();
         self.prefixes.clear();
     }
 
@@ -213,7 +213,7 @@ impl Failures {
     /// When the peer may be tried. Only its addresses from [`Failures::rested`] are dialled then.
     pub(super) fn ready_at(&self, peer: &PeerId, addrs: &Addrs) -> Instant {
         let is_empty =
-            self.peers.is_empty() && self.endpoints.is_empty() && self.prefixes.is_empty();
+            self.peers.is_empty() && self.tried_addrs.is_empty() && self.prefixes.is_empty();
         if is_empty && self.refusals.is_empty() {
             return Instant::default();
         }
@@ -237,7 +237,7 @@ impl Failures {
     pub(super) fn stats(&self) -> [TableStats; 3] {
         [
             self.peers.stats("failures"),
-            self.endpoints.stats("tried_addrs"),
+            self.tried_addrs.stats("tried_addrs"),
             self.prefixes.stats("tried_prefixes"),
         ]
     }
@@ -264,16 +264,16 @@ impl Failures {
     }
 
     fn addr_ready_at(&self, addr: &[u8]) -> Instant {
-        let endpoint = Endpoint::of(addr);
-        let prefix = endpoint.prefix();
-        let endpoint = self.endpoints.rests_until(endpoint.into());
-        endpoint.max(self.prefixes.rests_until(prefix.into()))
+        let at = TransportAddr::of(addr);
+        let prefix = at.prefix();
+        let at = self.tried_addrs.rests_until(at.into());
+        at.max(self.prefixes.rests_until(prefix.into()))
     }
 }
 
-/// Whether the endpoint always leads to the same host.
-fn is_address(endpoint: &Endpoint) -> bool {
-    matches!(endpoint.host, Host::V4(_) | Host::V6(_))
+/// Whether it always leads to the same host.
+fn is_address(at: &TransportAddr) -> bool {
+    matches!(at.host, Host::V4(_) | Host::V6(_))
 }
 
 /// The pause after this many failures. Those after the first are up to a quarter longer at random,

@@ -5,8 +5,8 @@
 
 use super::*;
 use crate::protocol::{
-    Beat, BeatOutcome, Cursor, Endpoint, Entry, IndexersPage, Publisher, RequestId, Selection,
-    SignedRecord, StreamId,
+    Beat, BeatOutcome, Cursor, Entry, IndexersPage, Publisher, RequestId, Selection, SignedRecord,
+    StreamId, TransportAddr,
     codec::heartbeat::AckCause,
     directory::{Claimants, Found},
     leases::Manner,
@@ -137,7 +137,13 @@ impl Machine for Node {
     }
 
     /// A node grants no leases, so no identity can be contested.
-    fn stream_opened(&mut self, _: Instant, _: &PeerId, _: StreamId, _: Endpoint) -> FirstBeat {
+    fn stream_opened(
+        &mut self,
+        _: Instant,
+        _: &PeerId,
+        _: StreamId,
+        _: TransportAddr,
+    ) -> FirstBeat {
         FirstBeat::Now
     }
 
@@ -201,6 +207,11 @@ impl Machine for Node {
     fn role_of(&self, peer: &PeerId) -> Option<Role> {
         let native = self.rounds.addrs_of(peer).map(|_| Role::Native);
         native.or_else(|| self.leases.role_of(peer))
+    }
+
+    /// A node hands out no indexers: natives do.
+    fn has_cut_off(&self, _: &PeerId) -> bool {
+        false
     }
 
     /// A node lists no other.

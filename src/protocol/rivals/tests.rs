@@ -16,8 +16,8 @@ fn host(n: u8) -> Host {
     IpAddr::from([192, 0, 2, n]).into()
 }
 
-fn source(n: u8) -> Endpoint {
-    Endpoint {
+fn source(n: u8) -> TransportAddr {
+    TransportAddr {
         host: host(n),
         port: 1000,
     }
@@ -335,7 +335,7 @@ impl Rivals {
     /// another.
     fn other_comes(&mut self, now: u64, n: u8, stream: u64, from: Host) {
         let holder = Scene::new().holder;
-        let source = Endpoint {
+        let source = TransportAddr {
             host: from,
             port: 1,
         };

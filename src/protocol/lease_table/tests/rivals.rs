@@ -40,6 +40,17 @@ fn of_two_devices_with_one_identity_the_newcomer_is_refused_and_the_stream_stays
 }
 
 #[test]
+fn only_a_refusal_for_another_device_says_that_it_is_a_rival() {
+    let mut table = contested();
+    let arrival = |table: &mut _, stream| refusal_on(table, 450, stream).unwrap().arrival;
+    assert_eq!(arrival(&mut table, 4), Arrival::Known, "it is not decided");
+    assert_eq!(arrival(&mut table, 2), Arrival::Known, "it is older");
+    assert_eq!(beat_on(&mut table, 450, 3), None, "the holder beats");
+    assert_eq!(judged(&mut table, 450), Some(4));
+    assert_eq!(arrival(&mut table, 4), Arrival::Rival);
+}
+
+#[test]
 fn second_beat_on_a_held_stream_is_not_admitted() {
     let mut table = contested();
     for now in [400, 401] {
@@ -175,7 +186,7 @@ fn one_device_is_never_refused_however_often_it_comes() {
 /// beat.
 fn replaced_at_home(streams: u64, pause: u64) -> Option<bool> {
     let mut table = LeaseTable::<4>::new();
-    let source = Endpoint::of(&[4, 192, 0, 2, 7, 6, 0, 80]);
+    let source = TransportAddr::of(&[4, 192, 0, 2, 7, 6, 0, 80]);
     for stream in 1..=streams {
         let now = at(stream * pause);
         let first = table.stream_opened(now, &peer(1), StreamId(stream), source);
@@ -196,7 +207,7 @@ fn streams_from_one_address_that_replace_each_other_at_once_are_told_and_not_ref
         None,
         "an ack may have been late"
     );
-    let source = Endpoint::of(&[4, 192, 0, 2, 7, 6, 0, 80]);
+    let source = TransportAddr::of(&[4, 192, 0, 2, 7, 6, 0, 80]);
     let mut table = LeaseTable::<4>::new();
     for stream in 1..=9 {
         table.stream_opened(at(stream), &peer(1), StreamId(stream), source);
@@ -209,7 +220,7 @@ fn streams_from_one_address_that_replace_each_other_at_once_are_told_and_not_ref
 #[test]
 fn device_that_was_told_at_one_address_may_go_to_another_and_back() {
     let mut table = LeaseTable::<4>::new();
-    let at_host = |last| Endpoint::of(&[4, 192, 0, 2, last, 6, 0, 80]);
+    let at_host = |last| TransportAddr::of(&[4, 192, 0, 2, last, 6, 0, 80]);
     let hosts = [7, 7, 7, 7, 8, 7];
     for (stream, host) in (1..).zip(hosts) {
         let now = at(stream * 1_000);

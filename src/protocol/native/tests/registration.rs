@@ -102,6 +102,28 @@ fn giving_up_leaves_every_table_at_once() {
 }
 
 #[test]
+fn indexer_is_cut_off_from_the_end_of_its_newest_stream_until_it_beats_or_gives_its_lease_up() {
+    let mut rig = Rig::new();
+    rig.indexer(1);
+    rig.node(2);
+    let closed = |rig: &mut Rig, n, stream| {
+        let (peer, stream) = (&peer(n), StreamId(stream));
+        let now = at(rig.now);
+        rig.native.handle(now, Input::StreamClosed { peer, stream });
+        rig.native.has_cut_off(peer)
+    };
+    assert!(!rig.native.has_cut_off(&peer(1)), "its stream is open");
+    rig.beat(Role::Indexer, 1, 11, None);
+    assert!(!closed(&mut rig, 1, 1), "a newer stream is open");
+    assert!(closed(&mut rig, 1, 11));
+    assert!(!closed(&mut rig, 2, 2), "a node is no indexer");
+    rig.beat(Role::Indexer, 1, 12, None);
+    assert!(!rig.native.has_cut_off(&peer(1)), "it is back");
+    rig.give_up(Role::Indexer, 1, 12);
+    assert!(!closed(&mut rig, 1, 12), "it has left in order");
+}
+
+#[test]
 fn hearsay_and_refresh_do_not_bring_back_who_gave_its_lease_up() {
     let mut rig = Rig::new();
     rig.learn_native(9);

@@ -16,9 +16,9 @@ fn addr(net: u8, host: u8, port: u8) -> Addrs {
     [Addr::from_iter(bytes)].into_iter().collect()
 }
 
-/// The endpoint of a connection to this address, as a lease reports it.
-fn carried_by(addrs: &Addrs) -> Option<Endpoint> {
-    addrs.first().map(|addr| Endpoint::of(addr))
+/// Where a connection leads to this address, as a lease reports it.
+fn carried_by(addrs: &Addrs) -> Option<TransportAddr> {
+    addrs.first().map(|addr| TransportAddr::of(addr))
 }
 
 fn begun(failures: &mut Failures, now: u64, addrs: &Addrs) {
@@ -258,6 +258,6 @@ fn after_a_flood_a_new_address_is_tried_within_the_longest_pause() {
     assert!(ready - at(900_000) <= Duration::from_secs(256) * 5 / 4);
     // After a quiet time the count starts again.
     begun(&mut failures, 1_500_000, &addr(1, 1, 80));
-    let key = Endpoint::of(&addr(1, 1, 80)[0]).into();
-    assert_eq!(failures.endpoints.tries(key), 1);
+    let key = TransportAddr::of(&addr(1, 1, 80)[0]).into();
+    assert_eq!(failures.tried_addrs.tries(key), 1);
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::protocol::{AckBuf, address::Endpoint, signing::Urgency};
+use crate::protocol::{AckBuf, address::TransportAddr, signing::Urgency};
 
 /// The tokens of the bucket within this many seconds.
 fn most(seconds: u64) -> usize {
@@ -28,7 +28,7 @@ struct Attack {
     accepted: usize,
     open: std::collections::BTreeSet<PeerId>,
     /// The endpoint at which each server answers: the first address at which it was dialled.
-    carriers: BTreeMap<PeerId, Endpoint>,
+    carriers: BTreeMap<PeerId, TransportAddr>,
 }
 
 impl Attack {
@@ -60,7 +60,7 @@ impl Attack {
                         beat,
                     } => {
                         if self.open.insert(server) || beat.fresh {
-                            let first = addrs.first().map(|addr| Endpoint::of(addr));
+                            let first = addrs.first().map(|addr| TransportAddr::of(addr));
                             self.did.push((self.now, Some(addrs)));
                             let Some(first) = first else {
                                 number += 1;
@@ -114,10 +114,10 @@ impl Attack {
     }
 
     /// Streams for which the host and port are dialled in the time.
-    fn to(&self, endpoint: Endpoint, until: u64) -> usize {
+    fn to(&self, endpoint: TransportAddr, until: u64) -> usize {
         let is_there = |to: &Option<Addrs>| {
             let mut all = to.iter().flatten();
-            all.any(|addr| Endpoint::of(addr) == endpoint)
+            all.any(|addr| TransportAddr::of(addr) == endpoint)
         };
         let all = self.did.iter();
         all.filter(|(when, to)| *when < until && is_there(to))
@@ -171,7 +171,7 @@ fn a_port_that_40_records_name_is_dialled_five_times_in_20_s_and_seven_in_a_minu
         }
         std::vec![Word::Answer(answer)]
     });
-    let endpoint = Endpoint::of(&victim[0]);
+    let endpoint = TransportAddr::of(&victim[0]);
     assert!((2..=5).contains(&attack.to(endpoint, 20_000)));
     assert!(attack.to(endpoint, 60_000) <= 7);
 }
@@ -289,12 +289,12 @@ fn a_holder_that_names_a_third_party_makes_a_node_dial_it_as_seldom_as_any_faili
             renewals += u32::from((*nth - 1) % 3 == 1);
             short_lease(*nth - 1, breach)
         });
-        let endpoint = Endpoint::of(&victim[0]);
+        let endpoint = TransportAddr::of(&victim[0]);
         let dialled = [20_000, 60_000, 600_000].map(|until| attack.to(endpoint, until));
         assert!((2..=5).contains(&dialled[0]), "{dialled:?}");
         assert!(dialled[1] <= 7 && dialled[2] <= 11, "{dialled:?}");
         // The leases themselves continue, at the addresses that carry them.
-        let own = (10..10 + holders).map(|n| attack.to(Endpoint::of(&ip(n, 1)[0]), 600_000));
+        let own = (10..10 + holders).map(|n| attack.to(TransportAddr::of(&ip(n, 1)[0]), 600_000));
         assert!(own.sum::<usize>() > 100);
         assert!(renewals > 100, "{renewals}");
     }
@@ -326,7 +326,7 @@ fn a_lease_is_reopened_at_once_where_it_was_carried_however_often_others_were_di
         }
         assert_eq!(beats(&mut rig), core::slice::from_ref(dialled), "{now}");
         for _ in 0..2 {
-            let over = Endpoint::of(&own[0]);
+            let over = TransportAddr::of(&own[0]);
             rig.node
                 .carried(at(now), &peer(10), over, &Ack::accepted(LEASE));
             rig.node.record_signed(at(now), Urgency::AtOnce);

@@ -5,7 +5,7 @@ mod driver;
 use std::{collections::BTreeMap, time::Duration};
 
 use oc_discovery::protocol::{
-    self, Ack, AckCode, Action, Addr, Addrs, Beat, Endpoint, Indexer, IndexerConfig,
+    self, Ack, AckCode, Action, Addr, Addrs, Beat, TransportAddr, Indexer, IndexerConfig,
     IndexersAnswer, Instant, Key, MAX_LIST, Machine, Name, Native, NativeConfig, Node, NodeConfig,
     OutBeat, PeerId, PeerList, RecordInfo, RequestId, Rng, Role, SignedRecord, StreamId, Terms,
     Verdict,

@@ -123,7 +123,7 @@ impl World {
         }
         let said = protocol::Input::Acked {
             server: &id,
-            over: Some(Endpoint::of(&addrs(server)[0])),
+            over: Some(TransportAddr::of(&addrs(server)[0])),
             cause,
             ack,
             clock: None,
