@@ -238,6 +238,18 @@ fn source_of_a_peer_with_a_slot_does_not_give_way_to_strangers() {
 }
 
 #[test]
+fn a_look_at_all_slots_reserves_one_for_each_connected_peer_that_lacks_it() {
+    let mut limits = limits();
+    let (early, later, stranger) = (peer(), peer(), peer());
+    inbound(&mut limits, early).unwrap();
+    inbound(&mut limits, stranger).unwrap();
+    let reserved = [early, later].map(|peer| protocol::PeerId::try_from(peer).unwrap());
+    limits.set_slots(|peer| reserved.contains(peer));
+    let slots: Vec<_> = limits.slots.keys().copied().collect();
+    assert_eq!(slots, [reserved[0]], "the other one is not connected");
+}
+
+#[test]
 fn an_ipv6_source_is_a_whole_64() {
     let same = ["/ip6/2001:db8::1/tcp/1", "/ip6/2001:db8::ffff:2/tcp/2"];
     let other = "/ip6/2001:db8:0:1::1/tcp/1";

@@ -237,7 +237,7 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Machine
 
     fn has_cut_off(&self, peer: &PeerId) -> bool {
         let record = self.stream_records.find(peer);
-        record.is_some_and(|record| record.role == Role::Indexer && !record.connected)
+        record.is_some_and(|record| !record.connected)
             && self.live_indexers.find_any(peer).is_some()
     }
 

@@ -104,8 +104,9 @@ fn giving_up_leaves_every_table_at_once() {
 #[test]
 fn indexer_is_cut_off_from_the_end_of_its_newest_stream_until_it_beats_or_gives_its_lease_up() {
     let mut rig = Rig::new();
-    rig.indexer(1);
     rig.node(2);
+    assert!(rig.view().expiry(2).is_some(), "it is taken in");
+    rig.indexer(1);
     let closed = |rig: &mut Rig, n, stream| {
         let (peer, stream) = (&peer(n), StreamId(stream));
         let now = at(rig.now);
