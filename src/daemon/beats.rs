@@ -64,7 +64,7 @@ impl Driver<'_> {
             return self.held_beats.push(frame);
         };
         let (ack, publish, arrival) = (outcome.ack, outcome.publish, outcome.arrival);
-        let (code, grant) = (ack.code, ack.grant(beat.sequence));
+        let (code, grant) = (ack.code, ack.grant());
         let denied = (grant == Grant::Denied).then(|| ack.reason.to_owned());
         self.env.net.ack(&frame, &ack, clock);
         log::debug!(

@@ -33,8 +33,8 @@ mod slots;
 use core::ops::DerefMut;
 
 use super::{
-    Action, Beat, BeatOutcome, Filter, Grant, Input, Instant, Machine, PeerId, Reader, Role,
-    SignedRecord, StreamId, address,
+    Action, Arrival, Beat, BeatOutcome, Filter, Grant, Input, Instant, Machine, PeerId, Reader,
+    Role, SignedRecord, StreamId, address,
     clock::WallClock,
     farewell::Farewells,
     listing::{Listing, Listings},
@@ -333,9 +333,10 @@ where
             self.machine.handle(now, Input::Seen { peer: from, reader });
         }
         let outcome = self.machine.beat(now, from, stream, beat);
-        match outcome.ack.grant(beat.sequence) {
-            Grant::Begun | Grant::Ended => self.slots.changed(*from),
-            Grant::Denied | Grant::Renewed => {}
+        // A lease may begin with any beat of a stream: the one before may have been released.
+        let begins = matches!(outcome.arrival, Arrival::Joined(_));
+        if begins || outcome.ack.grant() == Grant::Ended {
+            self.slots.changed(*from);
         }
         Some(outcome)
     }

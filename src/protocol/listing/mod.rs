@@ -140,7 +140,7 @@ const _: () = assert!(size_of::<ListingStep>() <= MAX_MOVED);
 pub enum ListAsk {
     /// A page of indexers.
     Indexers(Cursor),
-    /// A page of nodes: of those that [`Listing::request`] describes.
+    /// A page of nodes: of those that the request describes.
     Nodes(Cursor),
 }
 

@@ -18,15 +18,14 @@ pub enum AckCode {
     Refused,
 }
 
-/// What an answered beat means for its sender's lease.
+/// What an answered beat means for its sender's lease. Whether one begins with it says
+/// [`Arrival`](crate::protocol::Arrival).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Grant {
     /// There is none. The reason is in the ack.
     Denied,
-    /// It begins.
-    Begun,
-    /// It goes on.
-    Renewed,
+    /// There is one.
+    Held,
     /// Its holder has given it up: the host keeps none of the peer's records.
     Ended,
 }
@@ -88,13 +87,12 @@ impl<'a> Ack<'a> {
         }
     }
 
-    /// What this answer to the beat with this sequence means for the sender's lease.
-    pub fn grant(&self, sequence: u64) -> Grant {
+    /// What this answer to a beat means for the sender's lease.
+    pub fn grant(&self) -> Grant {
         match self.code {
             AckCode::Full | AckCode::Refused => Grant::Denied,
             AckCode::Accepted if self.lease.is_zero() => Grant::Ended,
-            AckCode::Accepted if sequence == 0 => Grant::Begun,
-            AckCode::Accepted | AckCode::Released => Grant::Renewed,
+            AckCode::Accepted | AckCode::Released => Grant::Held,
         }
     }
 

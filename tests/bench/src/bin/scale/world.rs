@@ -5,9 +5,9 @@ mod driver;
 use std::{collections::BTreeMap, time::Duration};
 
 use oc_discovery::protocol::{
-    self, Ack, AckCode, Action, Addr, Addrs, Beat, TransportAddr, Indexer, IndexerConfig,
-    IndexersAnswer, Instant, Key, MAX_LIST, Machine, Name, Native, NativeConfig, Node, NodeConfig,
-    OutBeat, PeerId, PeerList, RecordInfo, RequestId, Rng, Role, SignedRecord, StreamId, Terms,
+    self, Ack, AckCode, Action, Addr, Addrs, Beat, Indexer, IndexerConfig, IndexersAnswer, Instant,
+    Key, MAX_LIST, Machine, Name, Native, NativeConfig, Node, NodeConfig, OutBeat, PeerId,
+    PeerList, RecordInfo, RequestId, Rng, Role, SignedRecord, StreamId, Terms, TransportAddr,
     Verdict,
     codec::{heartbeat::AckCause, record::Record},
     signing::{Urgency, record_ttl},
