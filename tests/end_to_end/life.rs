@@ -20,6 +20,7 @@ fn an_indexer_tells_who_joins_leaves_is_lost_and_is_back() {
     ));
     let mut pump = world.node("pump", &[&native], &["--name", "pump"]);
     let name = called(&pump, "pump");
+    pump.logs("made a new identity in ");
     pump.logs(&format!("{name} of version "));
     pump.logs(" starts in an open network: 1 native configured, leases of 3 s, ");
     indexer.logs(&format!("{name} at 127.0.0.1 joins"));
@@ -27,6 +28,8 @@ fn an_indexer_tells_who_joins_leaves_is_lost_and_is_back() {
     indexer.logs(&format!("{name} at 127.0.0.1 has left: it was here for "));
     let mut pump = world.node("pump", &[&native], &["--name", "pump"]);
     indexer.logs(&format!("{name} at 127.0.0.1 is back after "));
+    // The log goes on in one file: the second life has made none.
+    assert_eq!(pump.log().matches("made a new identity").count(), 1);
     pump.kill();
     // The address is known while the connection of the silent peer is open.
     indexer.logs(&format!("{name} "));

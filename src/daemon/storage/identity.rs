@@ -70,7 +70,15 @@ pub(super) fn load_or_create(dir: &Path) -> Result<Keypair, StorageError> {
         return Ok(keypair);
     }
     let made = create().and_then(|keypair| save(dir, &keypair).map(|()| keypair));
-    made.map_err(|error| StorageError::io("create the identity", &dir.join(IDENTITY))(error))
+    let keypair =
+        made.map_err(|error| StorageError::io("create the identity", &dir.join(IDENTITY))(error))?;
+    // A mistyped directory shows in nothing else: it is made, too.
+    log::info!(
+        "made a new identity in {}, which had none: to others this is a new peer. If the device had \
+         one before, this is not its data directory",
+        dir.display()
+    );
+    Ok(keypair)
 }
 
 /// Where an imported identity comes from.
