@@ -95,11 +95,11 @@ change as it happens.
 //! # What does not travel to dependents
 //!
 //! Cargo takes `[patch.crates-io]` from the workspace that builds, never from a dependency. This
-//! program replaces three crates below libp2p; a program that embeds a node gets the published ones,
-//! which also work. But `futures-timer` then costs a further thread and two wake-ups for each timer
-//! of libp2p, `asynchronous-codec` 16 KiB for each connection, and `x25519-dalek` some of the time
-//! of each handshake. To use the replacements, put into your own `Cargo.toml`, with the path or git
-//! address of this repository:
+//! program replaces three crates below libp2p; a program that embeds a node gets the published
+//! ones, which also work. But `futures-timer` then costs a further thread and two wake-ups for each
+//! timer of libp2p, `asynchronous-codec` 16 KiB for each connection, and `x25519-dalek` some of the
+//! time of each handshake. To use the replacements, put into your own `Cargo.toml`, with the path
+//! or git address of this repository:
 //!
 //! ```toml
 //! [patch.crates-io]

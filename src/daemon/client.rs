@@ -307,7 +307,8 @@ pub(crate) fn locate(given: Option<&Path>, env: EnvVars<'_>) -> Result<PathBuf, 
     })
 }
 
-/// Where a member of the group reaches the service of a data directory that the group may not enter.
+/// Where a member of the group reaches the service of a data directory that the group may not
+/// enter.
 fn by_group(dir: &Path, reach: impl Fn(&Path) -> io::Result<()>) -> Option<PathBuf> {
     let of_group = config::socket_dir_of(dir)?;
     let is_closed = |error: io::Error| error.kind() == io::ErrorKind::PermissionDenied;

@@ -3,8 +3,8 @@
 //! It is a file in the data directory. If that is not possible (a read-only file system), it has an
 //! abstract name.
 //!
-//! The socket has mode 0600, and the system reports the user at the other end: only the owner of the
-//! process and root are answered. A service may have a directory for its group
+//! The socket has mode 0600, and the system reports the user at the other end: only the owner of
+//! the process and root are answered. A service may have a directory for its group
 //! (`config::group_socket_dir`): then the socket is there, with mode 0660, and the data directory
 //! has a link to it. The system lets in the group alone, and the process sees no user that is not
 //! in its own namespace, so that the mode decides.

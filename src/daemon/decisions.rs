@@ -217,7 +217,8 @@ fn write(
     f.write_str(more)
 }
 
-/// Which request or search it is: of the machine by its peer, of a lookup or a listing by its number.
+/// Which request or search it is: of the machine by its peer, of a lookup or a listing by its
+/// number.
 fn of(query: &Query) -> String {
     match query {
         Query::Machine(peer) => format!(" {}", short(peer)),

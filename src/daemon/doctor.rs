@@ -36,7 +36,7 @@ pub(crate) const INDENT: usize = 10;
 
 /// What was looked at.
 #[derive(Debug, Serialize)]
-pub(crate) struct Report {
+pub(crate) struct Diagnosis {
     /// The version of this form: 1.
     schema: u64,
     /// Nothing is wrong.
@@ -58,7 +58,7 @@ struct Finding {
     hint: Option<String>,
 }
 
-impl Report {
+impl Diagnosis {
     /// Whether nothing is wrong.
     pub(crate) fn is_ok(&self) -> bool {
         self.ok
@@ -110,8 +110,8 @@ impl Report {
 ///
 /// # Errors
 /// There are several daemons, so that one must be chosen.
-pub(crate) fn examine(given: Option<&Path>, env: EnvVars<'_>) -> Result<Report, client::Error> {
-    let mut report = Report {
+pub(crate) fn examine(given: Option<&Path>, env: EnvVars<'_>) -> Result<Diagnosis, client::Error> {
+    let mut report = Diagnosis {
         schema: 1,
         ok: true,
         data_dir: None,
@@ -148,7 +148,7 @@ pub(crate) fn examine(given: Option<&Path>, env: EnvVars<'_>) -> Result<Report, 
     Ok(report)
 }
 
-fn no_daemon(report: &mut Report, error: &client::Error) {
+fn no_daemon(report: &mut Diagnosis, error: &client::Error) {
     use client::Error::{Deaf, DirectoryGone, NoDirectory, NotOurs};
     let hint = match error {
         DirectoryGone(_) => {
@@ -173,7 +173,7 @@ fn known_dir(env: EnvVars<'_>) -> Option<PathBuf> {
 }
 
 /// `identity`: whether this user can open that file.
-fn look_at_files(report: &mut Report, dir: &Path, identity: io::Result<()>) {
+fn look_at_files(report: &mut Diagnosis, dir: &Path, identity: io::Result<()>) {
     let shown = dir.display();
     // That it is closed to others is right, and no fault of the identity in it.
     let is_closed = identity.is_err_and(|why| why.kind() == io::ErrorKind::PermissionDenied);
@@ -192,7 +192,7 @@ fn look_at_files(report: &mut Report, dir: &Path, identity: io::Result<()>) {
     }
 }
 
-fn look_at_clock(report: &mut Report) {
+fn look_at_clock(report: &mut Diagnosis) {
     match early_clock(clock::wall()) {
         Some(it) => report.wrong(it.code, it.severity, it.what, &it.hint),
         None if clock::synchronised() => report.good("clock", "the system clock can be right"),
@@ -206,7 +206,7 @@ fn look_at_clock(report: &mut Report) {
     }
 }
 
-fn look_at_daemon(report: &mut Report, status: &Status) {
+fn look_at_daemon(report: &mut Diagnosis, status: &Status) {
     let name = status.name.as_deref().unwrap_or_default();
     let up = Span::of(Duration::from_millis(status.uptime_ms));
     let (role, version) = (status.role, &status.version);
@@ -252,7 +252,7 @@ fn look_at_daemon(report: &mut Report, status: &Status) {
 }
 
 /// What `status` calls degraded is never right here, whatever the reason.
-fn look_at_verdict(report: &mut Report, status: &Status) {
+fn look_at_verdict(report: &mut Diagnosis, status: &Status) {
     let severity = match status.verdict.state {
         VerdictState::Ok | VerdictState::Starting => return,
         VerdictState::Degraded => Severity::Warning,
@@ -265,7 +265,7 @@ fn look_at_verdict(report: &mut Report, status: &Status) {
 }
 
 /// Whether the daemon accepts connections where it says that it listens.
-fn look_at_sockets(report: &mut Report, status: &Status) {
+fn look_at_sockets(report: &mut Diagnosis, status: &Status) {
     let mut fails = None;
     for addr in &status.listen {
         let socket = addr
@@ -301,7 +301,7 @@ fn look_at_sockets(report: &mut Report, status: &Status) {
 
 /// Whether others reach it, and how old the answer is: a server dials a process once in ten seconds
 /// at most. That they do not is a problem of its own, but not of a node.
-fn look_at_reach(report: &mut Report, status: &Status) {
+fn look_at_reach(report: &mut Diagnosis, status: &Status) {
     let Some(reachable) = &status.reachable else {
         return;
     };
@@ -312,7 +312,7 @@ fn look_at_reach(report: &mut Report, status: &Status) {
     report.say("reachable", state, reachable.sentence(status));
 }
 
-impl fmt::Display for Report {
+impl fmt::Display for Diagnosis {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for finding in &self.findings {
             let Finding {
@@ -341,8 +341,8 @@ mod tests {
     use super::*;
     use crate::config::Role;
 
-    pub(super) fn empty() -> Report {
-        Report {
+    pub(super) fn empty() -> Diagnosis {
+        Diagnosis {
             schema: 1,
             ok: true,
             data_dir: None,

@@ -45,7 +45,7 @@ use smol::{
 use self::{
     answer::{After, Answer, Length},
     guard::Guard,
-    request::{MAX_HEAD, Method, Request},
+    request::{HttpRequest, MAX_HEAD, Method},
 };
 use super::{
     Error,
@@ -218,7 +218,7 @@ impl Desk {
                 }
             };
             let (answer, method) = match self.connections.while_idle(received).await? {
-                Received::Request(request) => {
+                Received::HttpRequest(request) => {
                     // Requests that came together must not keep others waiting.
                     yield_now().await;
                     match self.pass(&client, &request).await? {
@@ -239,7 +239,7 @@ impl Desk {
     }
 
     /// Answers a request.
-    async fn pass(&self, client: &Client<'_>, request: &Request) -> io::Result<After> {
+    async fn pass(&self, client: &Client<'_>, request: &HttpRequest) -> io::Result<After> {
         let after = match request.keeps {
             true => After::Keep,
             false => After::Close,
@@ -270,7 +270,7 @@ impl Desk {
 
 /// What a client has sent.
 enum Received {
-    Request(Box<Request>),
+    HttpRequest(Box<HttpRequest>),
     /// What it sent is answered like this.
     Refused(Answer),
     /// It has not sent a whole request in time.
@@ -311,7 +311,7 @@ impl<'a> Client<'a> {
                     Ok(None) => {}
                     Ok(Some((request, length))) => {
                         read.drain(..length);
-                        return Ok(Received::Request(Box::new(request)));
+                        return Ok(Received::HttpRequest(Box::new(request)));
                     }
                     Err(answer) => return Ok(Received::Refused(answer)),
                 }

@@ -28,8 +28,8 @@ use crate::net::executor::{Left, ReadySet, Watched, Way};
 /// Set by SIGHUP. It is that of the process, so that none is lost before there are [`Signals`].
 static RELOAD: LazyLock<Arc<AtomicBool>> = LazyLock::new(Arc::default);
 
-/// From now on SIGHUP, SIGUSR1 and SIGUSR2 do not end the process. For the first line of a daemon, which
-/// reads its files before it can wait for signals.
+/// From now on SIGHUP, SIGUSR1 and SIGUSR2 do not end the process. For the first line of a daemon,
+/// which reads its files before it can wait for signals.
 pub(crate) fn survive() -> io::Result<()> {
     flag::register(SIGHUP, Arc::clone(&RELOAD))?;
     flag::register(SIGUSR1, Arc::default())?;

@@ -1,7 +1,7 @@
 //! The first bytes of a connection show whether its two ends have the same pre-shared key.
 //!
-//! Whoever speaks libp2p begins with one line, [`GREETING`]. With a key ([`libp2p::pnet`]), each end
-//! first sends 24 random bytes, and all that follows is enciphered:
+//! Whoever speaks libp2p begins with one line, [`GREETING`]. With a key ([`libp2p::pnet`]), each
+//! end first sends 24 random bytes, and all that follows is enciphered:
 //!
 //! | the reader | reads | so |
 //! |---|---|---|

@@ -104,8 +104,8 @@ pub(super) fn wrapped(text: &str, most: usize) -> Vec<String> {
     lines
 }
 
-/// Lines that each have a head of `indent` columns, as wide as the terminal: what is wrapped goes on
-/// beside the head. Without a terminal they stay as they are.
+/// Lines that each have a head of `indent` columns, as wide as the terminal: what is wrapped goes
+/// on beside the head. Without a terminal they stay as they are.
 pub(super) fn hanging(text: &str, indent: usize, terminal: Option<usize>) -> String {
     let Some(most) = terminal else {
         return text.to_owned();

@@ -454,8 +454,8 @@ pub trait Machine {
     /// others.
     fn role_of(&self, peer: &PeerId) -> Option<Role>;
 
-    /// Whether the peer is a live indexer of this native whose heartbeat stream has ended: its lease
-    /// ends unless it beats again in time.
+    /// Whether the peer is a live indexer of this native whose heartbeat stream has ended: its
+    /// lease ends unless it beats again in time.
     fn has_cut_off(&self, peer: &PeerId) -> bool;
 
     /// The nodes listed here that claim the name.

@@ -5,9 +5,9 @@
 //! tables have a fixed capacity ([`capacities`]). So each rule has an exact test, and the whole
 //! system runs in virtual time in `tests/simulation`.
 //!
-//! A host gives [`Input`]s to an [`endpoint`], and carries out each [`Action`]. In it is a [`Node`],
-//! an [`Indexer`] or a [`Native`], each a [`Machine`], which can also be driven alone. These modules
-//! are of use to a host:
+//! A host gives [`Input`]s to an [`endpoint`], and carries out each [`Action`]. In it is a
+//! [`Node`], an [`Indexer`] or a [`Native`], each a [`Machine`], which can also be driven alone.
+//! These modules are of use to a host:
 //!
 //! | module | what a host does with it |
 //! |---|---|
@@ -26,13 +26,13 @@
 //! | [`capacities`] | sizes its tables |
 //!
 //! Rules without a page of their own are in [`signing`] (when the own record is signed),
-//! [`farewell`] (how long a process that ends waits for its servers), `native/` (`offload`, `refresh` and `gc`, one file
-//! each), `indexer.rs`, `node/`, `lease_table.rs` (leases granted: `stream_records`, the staleness
-//! rule), `life.rs` (how they begin and end, for the log), `rivals.rs` (two devices with one
-//! identity), `lease.rs` and `leases.rs` (leases held elsewhere), `directory.rs` (the nodes that
-//! can be found here), `lost.rs` (the peers that left or were lost), `announcing.rs` (what is
-//! announced in the DHT, and when), `address.rs` and `reader.rs` (which addresses are of use to
-//! the peer that reads them).
+//! [`farewell`] (how long a process that ends waits for its servers), `native/` (`offload`,
+//! `refresh` and `gc`, one file each), `indexer.rs`, `node/`, `lease_table.rs` (leases granted:
+//! `stream_records`, the staleness rule), `life.rs` (how they begin and end, for the log),
+//! `rivals.rs` (two devices with one identity), `lease.rs` and `leases.rs` (leases held elsewhere),
+//! `directory.rs` (the nodes that can be found here), `lost.rs` (the peers that left or were lost),
+//! `announcing.rs` (what is announced in the DHT, and when), `address.rs` and `reader.rs` (which
+//! addresses are of use to the peer that reads them).
 
 pub(crate) mod address;
 pub(crate) mod announcing;

@@ -1,9 +1,9 @@
 //! The clients of the control socket, from their line to their answer.
 //!
 //! A client writes one line (`status`, `doctor`, `indexers`, `config`, `log`, `reload`, `find X` or
-//! `drain`), gets one line of JSON, and the connection is closed. `nodes FILTER` and `watch FILTER`,
-//! with a JSON object, are answered in parts: a line for each until the last. An error is
-//! `{"error":"…"}`.
+//! `drain`), gets one line of JSON, and the connection is closed. `nodes FILTER` and
+//! `watch FILTER`, with a JSON object, are answered in parts: a line for each until the last. An
+//! error is `{"error":"…"}`.
 //!
 //! Bounds: there are at most `MAX_CLIENTS` places, fewer with few file descriptors. A client that
 //! waits for the daemon keeps its place until the answer: the loop answers at once, the core

@@ -4,7 +4,7 @@ use std::net::ToSocketAddrs as _;
 
 use libp2p::{Multiaddr, multiaddr::Protocol};
 
-use super::Report;
+use super::Diagnosis;
 use crate::{
     config::Role,
     daemon::{
@@ -18,7 +18,7 @@ use crate::{
 const UNFOUND: &str = "no server grants a lease, so that nobody finds this process";
 
 /// Looks at the servers of the daemon, and at the leases that they grant.
-pub(super) fn look_at_servers(report: &mut Report, status: &Status) {
+pub(super) fn look_at_servers(report: &mut Diagnosis, status: &Status) {
     look_at_names(report, status);
     let mut is_explained = status.problems.iter().any(explains);
     for server in &status.servers {
@@ -28,7 +28,7 @@ pub(super) fn look_at_servers(report: &mut Report, status: &Status) {
 }
 
 /// Whether this host finds the addresses of natives that have a name.
-fn look_at_names(report: &mut Report, status: &Status) {
+fn look_at_names(report: &mut Diagnosis, status: &Status) {
     let is_name = |part: &Protocol<'_>| {
         matches!(
             part,
@@ -48,7 +48,7 @@ fn look_at_names(report: &mut Report, status: &Status) {
 }
 
 /// Looks at one server. Returns whether it is wrong, and says so.
-fn look_at_server(report: &mut Report, status: &Status, server: &Server) -> bool {
+fn look_at_server(report: &mut Diagnosis, status: &Status, server: &Server) -> bool {
     let at = server.addr.as_deref().unwrap_or("no known address");
     let mut problems = status.problems.iter().filter(|problem| explains(problem));
     let is_problem = problems.any(|problem| is_named(at, &problem.what));
@@ -74,7 +74,7 @@ fn look_at_server(report: &mut Report, status: &Status, server: &Server) -> bool
 }
 
 /// Looks at the leases held. `is_explained`: what keeps it from one is counted already.
-fn look_at_leases(report: &mut Report, status: &Status, is_explained: bool) {
+fn look_at_leases(report: &mut Diagnosis, status: &Status, is_explained: bool) {
     match (status.role, status.leases.len()) {
         (Role::Native, _) => look_for_lack(report, status, is_explained),
         // It follows from what is counted already.
@@ -101,7 +101,7 @@ fn look_at_leases(report: &mut Report, status: &Status, is_explained: bool) {
 
 /// Looks whether it holds fewer leases than it wants, or with a native alone, or knows no indexer.
 /// `is_explained`: a server that fails was told of.
-fn look_for_lack(report: &mut Report, status: &Status, is_explained: bool) {
+fn look_for_lack(report: &mut Diagnosis, status: &Status, is_explained: bool) {
     let of = |role| status.leases.iter().filter(move |it| it.role == role);
     let wanted = status.wanted_leases;
     let (what, hint) = match status.role {

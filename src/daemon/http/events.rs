@@ -1,4 +1,5 @@
-//! Changes as server-sent events (WHATWG HTML, section 9.2): first the nodes that are there, then each change.
+//! Changes as server-sent events (WHATWG HTML, section 9.2): first the nodes that are there, then
+//! each change.
 //!
 //! Each event is a line of `watch --json`. A client that comes again (`Last-Event-ID`) gets what is
 //! there once more, because changes are not kept.
@@ -15,7 +16,7 @@ use super::{
     Client, Desk, PIECE,
     answer::{After, Answer, Length, NOTHING, head},
     query,
-    request::{Method, Request},
+    request::{HttpRequest, Method},
     routes::{NO_ANSWER, refused},
 };
 use crate::daemon::{
@@ -26,9 +27,9 @@ use crate::daemon::{
 /// After so much silence there is a comment, so that nothing on the way takes the connection for
 /// dead, and a dead one is noticed.
 const BEAT: Duration = Duration::from_secs(15);
-/// A client that has closed its direction may still read, or has gone. It gets a comment at once, and
-/// again after so much silence: if it has gone, its host refuses the first one, and the second one
-/// ends the connection.
+/// A client that has closed its direction may still read, or has gone. It gets a comment at once,
+/// and again after so much silence: if it has gone, its host refuses the first one, and the second
+/// one ends the connection.
 const HALF_BEAT: Duration = Duration::from_secs(2);
 /// When a client comes again after the end of a stream, ms.
 const RETRY: &str = "retry: 3000\n\n";
@@ -49,7 +50,7 @@ impl Desk {
     pub(super) async fn tell(
         &self,
         client: &Client<'_>,
-        request: &Request,
+        request: &HttpRequest,
         after: After,
     ) -> io::Result<After> {
         let (reading, first, _place) = match self.watch(request).await {
@@ -71,7 +72,7 @@ impl Desk {
     /// Begins a watch, and takes its first part if there is one already.
     async fn watch(
         &self,
-        request: &Request,
+        request: &HttpRequest,
     ) -> Result<(Reading, Option<Part>, super::Place), Answer> {
         let filter = query::filter(&request.query).map_err(|why| Answer::error(400, &why))?;
         let place = self.stream()?;

@@ -7,7 +7,7 @@
 
 use std::{fmt, fs, hint::black_box, net::IpAddr, os::unix::fs::MetadataExt as _, path::Path};
 
-use super::{answer::Answer, request::Request};
+use super::{answer::Answer, request::HttpRequest};
 
 /// Bytes of a token, so that it cannot be guessed, and fits into a head.
 const TOKEN: std::ops::RangeInclusive<usize> = 16..=256;
@@ -36,7 +36,7 @@ impl Guard {
     ///
     /// # Errors
     /// The answer to one that is not.
-    pub(super) fn check(&self, request: &Request, open: bool) -> Result<(), Answer> {
+    pub(super) fn check(&self, request: &HttpRequest, open: bool) -> Result<(), Answer> {
         let shown = request.authorization.as_deref().and_then(shown);
         if let Some(token) = &self.token {
             if shown.is_some_and(|shown| is_equal(&shown, token)) {
@@ -188,7 +188,7 @@ mod tests {
     use super::*;
     use crate::daemon::{http::request, testdir::TestDir};
 
-    fn request(fields: &str) -> Request {
+    fn request(fields: &str) -> HttpRequest {
         let head = format!("GET / HTTP/1.0\r\n{fields}\r\n");
         request::read(head.as_bytes()).unwrap().unwrap().0
     }

@@ -9,7 +9,7 @@ use super::{
     Body, Client, Desk, PIECE,
     answer::{After, Answer, JSON, Length, NOTHING, head},
     query::{self, Filter},
-    request::{Method, Request},
+    request::{HttpRequest, Method},
     routes::{NO_ANSWER, refused},
 };
 use crate::daemon::{
@@ -27,7 +27,7 @@ impl Desk {
     pub(super) async fn nodes(
         &self,
         client: &Client<'_>,
-        request: &Request,
+        request: &HttpRequest,
         after: After,
     ) -> io::Result<After> {
         let (reading, first, _place) = match self.list(request).await {
@@ -86,7 +86,7 @@ impl Desk {
     pub(super) async fn targets(
         &self,
         client: &Client<'_>,
-        request: &Request,
+        request: &HttpRequest,
         after: After,
     ) -> io::Result<After> {
         let (answer, _place) = match targets(self, request).await {
@@ -98,7 +98,7 @@ impl Desk {
     }
 
     /// Begins a list.
-    async fn list(&self, request: &Request) -> Result<(Reading, Part, super::Place), Answer> {
+    async fn list(&self, request: &HttpRequest) -> Result<(Reading, Part, super::Place), Answer> {
         let filter = query::filter(&request.query).map_err(|why| Answer::error(400, &why))?;
         let place = self.stream()?;
         let reading = request::nodes(&self.events, filter.nodes).await;
@@ -120,7 +120,7 @@ fn part(next: Option<Result<Part, Refusal>>) -> Result<Part, Answer> {
 ///
 /// A list that may lack nodes is an error, unless the query allows it: Prometheus then keeps the
 /// targets that it has, and would otherwise drop those that are missing.
-async fn targets(desk: &Desk, request: &Request) -> Result<(Answer, super::Place), Answer> {
+async fn targets(desk: &Desk, request: &HttpRequest) -> Result<(Answer, super::Place), Answer> {
     let filter = query::filter(&request.query).map_err(|why| Answer::error(400, &why))?;
     let Filter {
         nodes,

@@ -5,7 +5,7 @@
 
 use super::{
     answer::{Answer, TEXT},
-    request::Request,
+    request::HttpRequest,
 };
 
 const HTML: &str = "text/html; charset=utf-8";
@@ -28,7 +28,7 @@ const INDEX: &str = "oc-discovery answers here:
 ";
 
 /// The page, or the text.
-pub(super) fn answer(request: &Request) -> Answer {
+pub(super) fn answer(request: &HttpRequest) -> Answer {
     match takes_gzip(&request.accept_encoding) {
         true => Answer {
             policy: POLICY,

@@ -10,8 +10,8 @@ pub(super) struct Filter {
     pub(super) allows_incomplete: bool,
 }
 
-/// Reads `service`, `name`, and any number of `tag` and `state`, as the options of `nodes` are read;
-/// for `http_sd`, `incomplete=allow` too.
+/// Reads `service`, `name`, and any number of `tag` and `state`, as the options of `nodes` are
+/// read; for `http_sd`, `incomplete=allow` too.
 ///
 /// # Errors
 /// A sentence that names the field and its value.
@@ -59,8 +59,8 @@ impl Filter {
     }
 }
 
-/// The text that was written with `%` and `+` (URL standard, application/x-www-form-urlencoded). A `%`
-/// without two hexadecimal digits stands for itself.
+/// The text that was written with `%` and `+` (URL standard, application/x-www-form-urlencoded). A
+/// `%` without two hexadecimal digits stands for itself.
 fn decoded(text: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();

@@ -29,7 +29,7 @@ pub(super) enum Version {
 
 /// The head of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Request {
+pub(super) struct HttpRequest {
     pub(super) method: Method,
     pub(super) version: Version,
     /// It begins with `/`, and is not decoded.
@@ -52,7 +52,7 @@ pub(super) struct Request {
 /// # Errors
 /// The answer if the bytes are no request, or one that is not answered. The connection must be
 /// closed after it.
-pub(super) fn read(bytes: &[u8]) -> Result<Option<(Request, usize)>, Answer> {
+pub(super) fn read(bytes: &[u8]) -> Result<Option<(HttpRequest, usize)>, Answer> {
     let mut fields = [EMPTY_HEADER; MAX_FIELDS];
     let mut head = httparse::Request::new(&mut fields);
     let length = match head.parse(bytes) {
@@ -91,7 +91,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<Option<(Request, usize)>, Answer> {
         (None, host) => host,
     };
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
-    let request = Request {
+    let request = HttpRequest {
         method,
         version,
         path: path.to_owned(),
@@ -184,7 +184,7 @@ impl Fields<'_> {
 mod tests {
     use super::*;
 
-    fn request(head: &str) -> Request {
+    fn request(head: &str) -> HttpRequest {
         let bytes = format!("{head}\r\nrest");
         let (request, length) = read(bytes.as_bytes()).unwrap().unwrap();
         assert_eq!(length, head.len() + 2, "the next request is left");
@@ -200,7 +200,7 @@ mod tests {
         let got = request(
             "GET /nodes.json?tag=a%3Db HTTP/1.1\r\nhost: a:1\r\nAccept: A\r\naccept: b\r\n",
         );
-        let expected = Request {
+        let expected = HttpRequest {
             method: Method::Get,
             version: Version::Http11,
             path: "/nodes.json".into(),

@@ -5,7 +5,7 @@ use smol::channel::Receiver;
 use super::{
     Desk,
     answer::{Answer, JSON, TEXT},
-    request::Request,
+    request::HttpRequest,
 };
 use crate::{
     daemon::{
@@ -29,7 +29,7 @@ pub(super) const NO_ANSWER: &str = "oc-discovery is ending, or is too busy to an
 
 impl Desk {
     /// The answer to a request whose length is known before it is sent.
-    pub(super) async fn short(&self, request: &Request) -> Answer {
+    pub(super) async fn short(&self, request: &HttpRequest) -> Answer {
         match request.path.as_str() {
             "/healthz" => match self.ask(Call::Turn).await {
                 Ok(_) => Answer::new(TEXT, &b"ok\n"[..]),

@@ -14,7 +14,7 @@ use std::net::IpAddr;
 use domain::base::{Rtype, iana::OptRcode};
 
 use self::message::Record;
-pub(crate) use self::message::{MAX_QUERY, MAX_TCP, PLAIN_UDP, Query, Sections, read, write};
+pub(crate) use self::message::{DnsQuery, MAX_QUERY, MAX_TCP, PLAIN_UDP, Sections, read, write};
 use crate::protocol::{
     Coverage,
     codec::service::{Service, ServiceName, Transport},
@@ -63,7 +63,7 @@ impl Server {
     ///
     /// # Errors
     /// The code of the answer, if the query can only be answered with an error.
-    pub(crate) fn asked(&self, query: &Query<'_>) -> Result<QueryName, OptRcode> {
+    pub(crate) fn asked(&self, query: &DnsQuery<'_>) -> Result<QueryName, OptRcode> {
         if matches!(query.rtype, Rtype::ANY | Rtype::AXFR | Rtype::IXFR) {
             return Err(OptRcode::REFUSED);
         }

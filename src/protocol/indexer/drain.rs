@@ -131,8 +131,8 @@ impl Drain {
         self.is_on && self.moves.iter().any(|it| is_node(&it))
     }
 
-    /// Takes note that the node has given its lease up. Returns whether it was on its way to another
-    /// indexer; the drain may be over by then.
+    /// Takes note that the node has given its lease up. Returns whether it was on its way to
+    /// another indexer; the drain may be over by then.
     pub(super) fn has_left(&mut self, now: Instant, node: &PeerId) -> bool {
         let is_moving = |it: &Move| it.phase == Phase::Moving && now < it.until;
         let mut moves = self.moves.iter();

@@ -28,7 +28,7 @@ const HEADER_LEN: usize = 12;
 const OPT_LEN: usize = 11;
 
 /// A question in class IN.
-pub(crate) struct Query<'a> {
+pub(crate) struct DnsQuery<'a> {
     /// The labels of its name, as they were written, without the root's.
     pub(crate) labels: Vec<&'a [u8]>,
     /// The type of record.
@@ -41,7 +41,7 @@ pub(crate) struct Query<'a> {
 ///
 /// # Errors
 /// The code of the answer, if it can only be answered with an error; `None`: not answered at all.
-pub(crate) fn read(bytes: &[u8]) -> Result<Query<'_>, Option<OptRcode>> {
+pub(crate) fn read(bytes: &[u8]) -> Result<DnsQuery<'_>, Option<OptRcode>> {
     let message = Message::from_slice(bytes).map_err(|_| None)?;
     let header = message.header();
     if header.qr() {
@@ -62,7 +62,7 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Query<'_>, Option<OptRcode>> {
         return Err(Some(OptRcode::REFUSED));
     }
     let name = name_of(bytes).ok_or(Some(OptRcode::FORMERR))?;
-    Ok(Query {
+    Ok(DnsQuery {
         labels: labels(name).collect(),
         rtype: question.qtype(),
         udp,
