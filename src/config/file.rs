@@ -18,20 +18,24 @@ use toml::de::{DeArray, DeString, DeTable, DeValue};
 
 use super::near::nearest;
 use super::settings::{Kind, SETTINGS, Setting};
-use super::{Role, values::Human};
+use super::{Role, services::A_NAME, values::Human};
 use crate::protocol::order::sort_few;
 
 /// Bytes of a file.
 pub(crate) const MAX_BYTES: u64 = 64 * 1024;
 /// What is wrong in a file: the first of it.
 const MAX_FAULTS: usize = 32;
-/// Characters of a value in a message.
+/// Characters in a message of a value of another type than its key has.
 const SHOWN: usize = 60;
+/// The same of a value of the right type, an address with an id for example.
+const SHOWN_TEXT: usize = 120;
 /// The keys of a service.
 const OF_SERVICE: [&str; 4] = ["name", "port", "proto", "check"];
 
 /// A file as it was read.
 struct Source {
+    /// Its number in the order of reading.
+    number: usize,
     name: String,
     text: String,
 }
@@ -45,6 +49,11 @@ pub(crate) struct Place {
 }
 
 impl Place {
+    /// The file's number in the order of reading, and the place in it.
+    pub(super) fn order(&self) -> (usize, usize) {
+        (self.source.number, self.at)
+    }
+
     /// The file and the line.
     pub(super) fn line(&self) -> String {
         let (line, _) = self.line_and_column();
@@ -67,8 +76,29 @@ impl fmt::Display for Place {
     }
 }
 
-/// Values as their option has them, each with its place.
-type Values = Vec<(String, Place)>;
+/// A value of a file.
+#[derive(Clone)]
+pub(super) struct Written {
+    /// As its option has it.
+    pub(super) text: String,
+    /// As the file has it, with its key, for a sentence about it: `name = "HTTP"`.
+    pub(super) shown: String,
+    pub(super) place: Place,
+}
+
+type Values = Vec<Written>;
+
+/// What is wrong with the settings.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) struct Fault {
+    /// The file, as a number in the order of reading, and the place in it, in bytes; `None`: it is
+    /// about an option.
+    pub(super) at: Option<(usize, usize)>,
+    /// The setting that it is about, if a file has that.
+    pub(super) setting: Option<&'static str>,
+    /// With its place.
+    pub(super) sentence: String,
+}
 
 /// What a file gives to a setting.
 #[derive(Clone)]
@@ -82,15 +112,22 @@ pub(super) struct Given {
 /// Why a file could not be read: one sentence.
 pub(super) struct Unread(pub(super) String);
 
-/// The settings of a file, for a process with this role. What is wrong in it is added to `faults`.
+/// The settings of a file, for a process with this role. `number`: how many were read before it.
+/// What is wrong in it is added to `faults`.
 ///
 /// # Errors
 /// It cannot be read.
 pub(super) fn read(
     path: &Path,
+    number: usize,
     role: Role,
-    faults: &mut Vec<String>,
+    faults: &mut Vec<Fault>,
 ) -> Result<Vec<Given>, Unread> {
+    let fault = |at, sentence| Fault {
+        at: Some((number, at)),
+        setting: None,
+        sentence,
+    };
     let named = path.display();
     let bytes = content(path).map_err(|why| Unread(format!("{named}: {why}")))?;
     let text = match String::from_utf8(bytes) {
@@ -99,12 +136,13 @@ pub(super) fn read(
             let valid = why.utf8_error().valid_up_to();
             let before = why.as_bytes().get(..valid).unwrap_or_default();
             let line = 1 + before.iter().filter(|byte| **byte == b'\n').count();
-            faults.push(format!("{named}:{line}: this line is not UTF-8 text"));
+            let sentence = format!("{named}:{line}: this line is not UTF-8 text");
+            faults.push(fault(valid, sentence));
             return Ok(Vec::new());
         }
     };
     let name = named.to_string();
-    let source = Rc::new(Source { name, text });
+    let source = Rc::new(Source { number, name, text });
     let mut reader = Reader {
         source: Rc::clone(&source),
         text: &source.text,
@@ -117,12 +155,13 @@ pub(super) fn read(
     sort_few(&mut reader.faults, |(at, _)| at.start);
     let more = reader.more + reader.faults.len().saturating_sub(MAX_FAULTS);
     let told: Vec<_> = reader.faults.drain(..).take(MAX_FAULTS).collect();
-    let told = told
-        .into_iter()
-        .map(|(at, why)| format!("{}: {why}", reader.place(at)));
+    let told = told.into_iter().map(|(at, why)| {
+        let place = reader.place(at);
+        fault(place.at, format!("{place}: {why}"))
+    });
     faults.extend(told);
     if more > 0 {
-        faults.push(format!("{named}: and {more} more"));
+        faults.push(fault(usize::MAX, format!("{named}: and {more} more")));
     }
     Ok(reader.given)
 }
@@ -200,7 +239,7 @@ impl Reader<'_> {
     }
 
     /// A value that is no list.
-    fn one(&mut self, key: &Key<'_>, kind: Kind, value: &Value<'_>) -> Option<(String, Place)> {
+    fn one(&mut self, key: &Key<'_>, kind: Kind, value: &Value<'_>) -> Option<Written> {
         let text = match (kind, value.get_ref()) {
             (Kind::Text | Kind::Duration(..) | Kind::List(_), DeValue::String(text)) => {
                 text.to_string()
@@ -212,7 +251,15 @@ impl Reader<'_> {
                 return None;
             }
         };
-        Some((text, self.place(value.span())))
+        let short: String = text.chars().take(SHOWN_TEXT).collect();
+        let cut = if short.len() < text.len() { "…" } else { "" };
+        let key = key.get_ref();
+        let shown = match value.get_ref() {
+            DeValue::String(_) => format!("{key} = {:?}", short + cut),
+            _ => format!("{key} = {short}"),
+        };
+        let place = self.place(value.span());
+        Some(Written { text, shown, place })
     }
 
     fn texts(&mut self, key: &Key<'_>, kind: Kind, values: &DeArray<'_>) -> Values {
@@ -227,8 +274,10 @@ impl Reader<'_> {
             if name.contains('=') {
                 let why = format!("{table} {name:?}: a key has no =", table = table.get_ref());
                 self.fault(key.span(), &why);
-            } else if let Some((text, _)) = self.one(key, Kind::Text, value) {
-                values.push((format!("{name}={text}"), self.place(key.span())));
+            } else if let Some(tag) = self.one(key, Kind::Text, value) {
+                let text = format!("{name}={}", tag.text);
+                let place = self.place(key.span());
+                values.push(Written { text, place, ..tag });
             }
         }
         values
@@ -271,17 +320,16 @@ impl Reader<'_> {
             };
             *place = self.one(key, kind, value);
         }
-        if let Some((number, at)) =
-            port.take_if(|(number, _)| !matches!(number.parse(), Ok(1..=u16::MAX)))
-        {
-            let why = format!("port = {number}: give a number from 1 to 65535");
-            self.fault(at.at..at.at, &why);
+        let is_no_port = |port: &mut Written| !matches!(port.text.parse(), Ok(1..=u16::MAX));
+        if let Some(wrong) = port.take_if(is_no_port) {
+            self.refuse(&wrong, "give a number from 1 to 65535");
         }
-        if let Some((named, at)) =
-            proto.take_if(|(named, _)| !matches!(named.as_str(), "tcp" | "udp"))
-        {
-            let why = format!("proto = {named:?}: give tcp or udp");
-            self.fault(at.at..at.at, &why);
+        if let Some(wrong) = proto.take_if(|proto| !matches!(&*proto.text, "tcp" | "udp")) {
+            self.refuse(&wrong, "give tcp or udp");
+        }
+        // The option of a service and that of a check have the name before this mark.
+        if let Some(wrong) = name.take_if(|name| name.text.contains('=')) {
+            self.refuse(&wrong, A_NAME);
         }
         // What has a wrong type was said already.
         for needed in ["name", "port"] {
@@ -290,19 +338,25 @@ impl Reader<'_> {
                 self.fault(span.clone(), &why);
             }
         }
-        let Some((name, at)) = name else {
+        let Some(name) = name else {
             return;
         };
+        let called = &name.text;
+        if let Some(check) = check {
+            let text = format!("{called}={}", check.text);
+            checks.push(Written { text, ..check });
+        }
         // What is wrong with its port was said. Another one stands for it, so that what else is
         // wrong with the service, or with its check, is found, too.
-        let port = port.map_or_else(|| "1".to_owned(), |(port, _)| port);
-        if let Some((how, place)) = check {
-            checks.push((format!("{name}={how}"), place));
-        }
-        given.push(match proto {
-            Some((proto, place)) => (format!("{name}={proto}:{port}"), place),
-            None => (format!("{name}={port}"), at),
-        });
+        let port = port.map_or_else(|| "1".to_owned(), |port| port.text);
+        let proto = proto.map_or_else(String::new, |proto| format!("{}:", proto.text));
+        let text = format!("{called}={proto}{port}");
+        given.push(Written { text, ..name });
+    }
+
+    fn refuse(&mut self, value: &Written, why: &str) {
+        let at = value.place.at;
+        self.fault(at..at, &format!("{}: {why}", value.shown));
     }
 
     fn give(&mut self, setting: &'static Setting, key: Range<usize>, values: Values) {

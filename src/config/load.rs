@@ -4,7 +4,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::file::{self, Given, Place};
+use super::file::{self, Fault, Given};
 use super::services::NO_SUCH_SERVICE;
 use super::settings::{Kind, SETTINGS, Setting, Slot};
 use super::shown::{ConfigReport, Shown};
@@ -87,12 +87,7 @@ pub(crate) fn check(path: &Path, role: Role) -> Result<Checked, Faults> {
         );
         return Err(file::Unread(sentence).into());
     }
-    let flags = Flags {
-        #[cfg(feature = "mdns")]
-        mdns: true,
-        ..Flags::default()
-    };
-    of_files(role, &flags, files, |flags| {
+    of_files(role, &no_options(), files, |flags| {
         Config::with_data_dir(role, flags, flags.data_dir.as_ref().map(PathBuf::from))
     })
 }
@@ -103,21 +98,24 @@ fn of_files(
     files: Vec<PathBuf>,
     parse: impl Fn(&Flags) -> Result<Config, Error>,
 ) -> Result<Checked, Faults> {
-    let (mut sentences, mut given) = (Vec::new(), Vec::new());
-    for path in &files {
-        for new in file::read(path, role, &mut sentences)? {
+    let (mut faults, mut given) = (Vec::new(), Vec::new());
+    for (number, path) in files.iter().enumerate() {
+        for new in file::read(path, number, role, &mut faults)? {
             let is_other = |old: &Given| old.setting.name != new.setting.name;
             given.retain(is_other);
             given.push(new);
         }
     }
-    let (config, given) = checked(role, flags, given, &mut sentences, parse);
+    let (config, given) = checked(role, flags, given, &mut faults, parse);
+    // As an operator goes through them, the options first.
+    sort_few(&mut faults, |fault| fault.at);
     let loaded = config.map(|config| Loaded {
         config,
         flags: flags.clone(),
         files,
         given,
     });
+    let sentences = faults.into_iter().map(|fault| fault.sentence).collect();
     Ok(Checked { loaded, sentences })
 }
 
@@ -174,15 +172,25 @@ fn with_parts(file: PathBuf, is_there: bool) -> Result<Vec<PathBuf>, Faults> {
     Ok(is_there.then_some(file).into_iter().chain(files).collect())
 }
 
-/// Checks flags and files together. After each error, the value that it is about is left out, so
-/// that all errors are found. Returns what is left; `None` if that is not enough.
+/// The flags of a command line without options.
+fn no_options() -> Flags {
+    Flags {
+        #[cfg(feature = "mdns")]
+        mdns: true,
+        ..Flags::default()
+    }
+}
+
+/// Checks flags and files together, and adds all that is wrong to `faults`. Returns what is left
+/// without it, and what the files give to that; `None` if that is not enough.
 fn checked(
     role: Role,
     flags: &Flags,
-    given: Vec<Given>,
-    sentences: &mut Vec<String>,
+    mut given: Vec<Given>,
+    faults: &mut Vec<Fault>,
     parse: impl Fn(&Flags) -> Result<Config, Error>,
 ) -> (Option<Config>, Vec<Given>) {
+    given.retain(|given| given.setting.roles.contains(&role));
     let is_left = |given: &Given| {
         let own = given.setting;
         // The checks of a file are for the services of that file; without a check, what goes with
@@ -190,25 +198,50 @@ fn checked(
         let of_checks = ["check-interval", "allow-exec"].contains(&own.name);
         let of_service = !flags.node.service.is_empty()
             && (own.name == "check" || (of_checks && flags.node.check.is_empty()));
-        own.roles.contains(&role) && !own.is_in(flags) && !of_service
+        !own.is_in(flags) && !of_service
     };
-    let given: Vec<Given> = given.into_iter().filter(is_left).collect();
+    let (left, hidden): (Vec<_>, Vec<_>) = given.iter().cloned().partition(is_left);
+    let (config, mut found) = parsed(flags, &left, &parse);
+    if !hidden.is_empty() {
+        // A value that an option hides is wrong if it is so without the options, and with them,
+        // too: the options may have what it needs.
+        let (_, alone) = parsed(&no_options(), &given, &parse);
+        let (_, on_top) = parsed(flags, &given, &parse);
+        let is_hidden = |fault: &Fault| {
+            hidden
+                .iter()
+                .any(|it| fault.setting == Some(it.setting.name))
+        };
+        let of_hidden = alone.into_iter().filter(is_hidden);
+        found.extend(of_hidden.filter(|fault| on_top.contains(fault)));
+    }
+    faults.extend(found);
+    (config, left)
+}
+
+/// The configuration of the flags with these values, and what is wrong with it. After each error,
+/// the value that it is about is left out, so that all errors are found.
+fn parsed(
+    flags: &Flags,
+    given: &[Given],
+    parse: impl Fn(&Flags) -> Result<Config, Error>,
+) -> (Option<Config>, Vec<Fault>) {
     let mut merged = flags.clone();
-    for given in &given {
-        let values = given.values.iter().map(|(value, _)| value.clone());
+    for given in given {
+        let values = given.values.iter().map(|value| value.text.clone());
         given.setting.set(&mut merged, values.collect());
     }
-    let mut wrong: Vec<&str> = Vec::new();
+    let (mut faults, mut wrong): (Vec<_>, Vec<&str>) = (Vec::new(), Vec::new());
     loop {
         match parse(&merged) {
-            Ok(config) => return (Some(config), given),
+            Ok(config) => return (Some(config), faults),
             Err(error) => {
                 if !wrong.iter().any(|first| follows(&error, first)) {
-                    sentences.push(located(&error, &given));
+                    faults.push(located(&error, given));
                 }
                 wrong.push(error.option());
                 if !leave_out(&mut merged, &error) {
-                    return (None, given);
+                    return (None, faults);
                 }
             }
         }
@@ -268,9 +301,9 @@ fn leave_out(flags: &mut Flags, error: &Error) -> bool {
     }
 }
 
-/// The sentence, with the place in a file if the value comes from one. That of a missing value is
-/// the place of what needs it.
-fn located(error: &Error, given: &[Given]) -> String {
+/// The fault, with the place in a file if the value comes from one. That of a missing value is the
+/// place of what needs it.
+fn located(error: &Error, given: &[Given]) -> Fault {
     let of = |option: &str| {
         let name = option.strip_prefix("--")?;
         given.iter().find(|given| given.setting.name == name)
@@ -280,26 +313,28 @@ fn located(error: &Error, given: &[Given]) -> String {
         words.find_map(of).filter(|_| error.value().is_none())
     };
     let Some(given) = of(error.option()).or_else(needs) else {
-        return error.to_string();
+        return Fault {
+            at: None,
+            setting: None,
+            sentence: error.to_string(),
+        };
     };
     let mut values = given.values.iter();
-    let value = values.find(|(value, _)| error.is_about(value));
-    let place: &Place = value.map_or(&given.key, |(_, place)| place);
+    let value = values.find(|value| error.is_about(&value.text));
+    let place = value.map_or(&given.key, |value| &value.place);
+    let about = value.map_or_else(|| key_of(error.option()), |value| value.shown.clone());
     let problem: Vec<String> = error.problem().split(' ').map(key_of).collect();
-    let key = key_of(error.option());
-    let value = error.value().map(|value| match given.setting.kind {
-        Kind::Number(..) => format!(" = {value}"),
-        _ => format!(" = {value:?}"),
-    });
-    format!(
-        "{place}: {key}{}: {}",
-        value.unwrap_or_default(),
-        problem.join(" ")
-    )
+    Fault {
+        at: Some(place.order()),
+        setting: Some(given.setting.name),
+        sentence: format!("{place}: {about}: {}", problem.join(" ")),
+    }
 }
 
-/// The word; an option becomes its key.
+/// The word; an option becomes its key. A check is written below its service, which is not named
+/// again.
 fn key_of(word: &str) -> String {
+    let word = word.strip_prefix("SERVICE=").unwrap_or(word);
     let end = |c: char| !c.is_ascii_alphanumeric() && c != '-';
     match word.strip_prefix("--") {
         Some(name) if Setting::of(name.trim_end_matches(end)).is_some() => name.to_owned(),
@@ -327,7 +362,10 @@ impl Loaded {
         let mut given = self.given.iter();
         match given.find(|given| given.setting.name == name) {
             Some(given) => {
-                let place = given.values.first().map_or(&given.key, |(_, place)| place);
+                let place = given
+                    .values
+                    .first()
+                    .map_or(&given.key, |value| &value.place);
                 format!("{place}: {sentence}")
             }
             None => sentence.to_owned(),

@@ -34,7 +34,8 @@ pub(super) fn services(values: &[String]) -> Result<Vec<Service>, Error> {
     Ok(services)
 }
 
-const A_NAME: &str =
+/// What a service's name is.
+pub(super) const A_NAME: &str =
     "a service's name is 1 to 15 of a-z 0-9 - with a letter, and each - stands between two others";
 
 /// The name of a service that is looked for.

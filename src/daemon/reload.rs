@@ -133,7 +133,8 @@ pub(super) fn failed(sentences: &[String]) -> Option<Mistake> {
     Some(Mistake {
         code: "reload-failed",
         severity: Severity::Warning,
-        about: first.clone(),
+        // After another reload with other errors it is the same problem, which goes on.
+        about: String::new(),
         what: format!("the last reload changed nothing, and a restart would fail: {first}{more}"),
         hint: "correct it, see with `oc-discovery config check FILE` that it is in order, then \
                `oc-discovery reload`"
@@ -147,7 +148,7 @@ pub(super) fn needs_restart(changes: &[Change], role: Role) -> Option<Mistake> {
     (!keys.is_empty()).then(|| Mistake {
         code: "restart-needed",
         severity: Severity::Warning,
-        about: keys.clone(),
+        about: String::new(),
         what: format!(
             "the configuration has other values, which this process takes over only by a restart: {keys}"
         ),
@@ -191,10 +192,15 @@ fn taken_over(before: &Config, after: &Config) -> Config {
 
 impl Reloaded {
     fn log(&self) {
-        match keys(&self.changed) {
-            none if none.is_empty() => log::info!("reloaded the configuration: nothing to apply"),
-            changed => log::info!("reloaded the configuration: applied {changed}"),
-        }
+        let applied = match keys(&self.changed) {
+            none if none.is_empty() => "nothing to apply".to_owned(),
+            changed => format!("applied {changed}"),
+        };
+        let waits = match keys(&self.needs_restart) {
+            none if none.is_empty() => String::new(),
+            keys => format!(", and only a restart takes over {keys}"),
+        };
+        log::info!("reloaded the configuration: {applied}{waits}");
     }
 }
 

@@ -23,12 +23,14 @@ pub(super) fn run(args: &cli::Drain) -> Result<(), Failure> {
     let dir = one_dir(&args.data_dir, &args.dir)?;
     let ask = |call| ask::<Drained>(dir, &OperatorRequest::Drain(call));
     if args.undo {
+        let was_draining = ask(DrainCall::Look)?.value.draining;
         let answer = ask(DrainCall::Undo)?;
-        return match args.json {
-            true => print(&answer.json),
-            false => print(format_args!(
-                "it takes nodes again; still here: {}",
-                nodes(answer.value.nodes)
+        let here = nodes(answer.value.nodes);
+        return match (args.json, was_draining) {
+            (true, _) => print(&answer.json),
+            (false, true) => print(format_args!("it takes nodes again; still here: {here}")),
+            (false, false) => print(format_args!(
+                "there is no drain to undo: it takes nodes as before, and has {here}"
             )),
         };
     }

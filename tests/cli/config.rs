@@ -150,6 +150,57 @@ fn options_win_then_later_files_then_earlier_ones_then_defaults() {
 }
 
 #[test]
+fn value_that_an_option_hides_is_as_wrong_as_any_other() {
+    let home = Home::new();
+    let file = home.path("node.toml");
+    let show =
+        |line: &[&str]| home.run(&[&["config", "show", "node", "--config", &file], line].concat());
+    for (text, line, wrong) in [
+        (
+            "lease = \"5\"",
+            &["--lease=60s"][..],
+            Some(":1:9: lease = \"5\""),
+        ),
+        ("log = \"loud\"", &["--log=info"], Some(":1:7: log")),
+        (
+            "name = \"A b\"",
+            &["--name=a"],
+            Some(":1:8: name = \"A b\""),
+        ),
+        (
+            "[[service]]\nname = \"http\"\nport = 80\ncheck = \"ftp\"",
+            &["--service=ssh=22"],
+            Some(":4:9: check = \"ftp\""),
+        ),
+        // The options have what it needs.
+        (
+            "dns-zone = \"b.internal\"",
+            &["--dns-zone=a.internal", "--dns=127.0.0.1:0"],
+            None,
+        ),
+        (
+            "http = \"0.0.0.0:7480\"",
+            &["--http=[::]:7480", "--http-token=t"],
+            None,
+        ),
+        // It is in order without the options.
+        (
+            "beat-interval = \"20s\"",
+            &["--lease=9s", "--beat-interval=3s"],
+            None,
+        ),
+        ("lease = \"60s\"", &["--lease=9s"], None),
+    ] {
+        fs::write(&file, text).unwrap();
+        let shown = show(line);
+        match wrong {
+            Some(at) => shown.usage(&[&format!("{file}{at}")]),
+            None => drop(shown.done()),
+        }
+    }
+}
+
+#[test]
 fn every_option_of_a_role_is_a_key_of_its_file_and_no_other_is() {
     let home = Home::new();
     for role in ["native", "indexer", "node"] {

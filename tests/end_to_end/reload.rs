@@ -190,19 +190,22 @@ fn bad_file_changes_nothing_and_its_errors_reach_the_caller() {
     let answer = reload(&world, &cam);
     let path = file.path();
     let said = format!(
-        "oc-discovery: {path}:3:1: unknown key \"tags\": did you mean \"tag\"?\n\
-         oc-discovery: {path}:1:7: log = \"loud\": give one of off, error, warn, info, debug, trace\n"
+        "oc-discovery: {path}:1:7: log = \"loud\": give one of off, error, warn, info, debug, trace\n\
+         oc-discovery: {path}:3:1: unknown key \"tags\": did you mean \"tag\"?\n"
     );
     assert_eq!((answer.code, &*answer.stderr), (Some(2), &*said));
     assert_eq!(answer.stdout, "");
     cam.signal(Signal::HUP);
-    let wrong = format!("the configuration is wrong, nothing has changed: {path}:3:1");
+    let wrong = format!("the configuration is wrong, nothing has changed: {path}:1:7");
     eventually("both errors", SLACK, || {
         (cam.log().matches(&wrong).count() == 2).then_some(())
     });
     let failed = problem(&cam, "reload-failed").unwrap();
-    let first = format!("{path}:3:1: unknown key \"tags\": did you mean \"tag\"? (and 1 more)");
-    assert!(failed.ends_with(&first), "{failed}");
+    let first = format!("{path}:1:7: log = \"loud\": give one of ");
+    assert!(
+        failed.contains(&first) && failed.ends_with("trace (and 1 more)"),
+        "{failed}"
+    );
     assert_eq!(cam.status().tags["room"], "hall");
     assert_eq!(cam.status().natives, std::slice::from_ref(&native.addr));
     fs::remove_file(path).unwrap();
@@ -217,9 +220,11 @@ fn bad_file_changes_nothing_and_its_errors_reach_the_caller() {
             .unwrap()
             .contains("No such file")
     );
+    assert!(!cam.log().contains("over after"), "the trouble goes on");
     file.write(&good);
     assert_eq!(reload(&world, &cam).stdout, "nothing has changed\n");
     assert_eq!(problem(&cam, "reload-failed"), None);
+    assert_eq!(cam.log().matches("over after").count(), 1);
 }
 
 #[test]

@@ -156,6 +156,10 @@ const KINDS: &[(&str, &str)] = &[
         "dns-sd = [\"_http._tcp\"]",
     ),
     (
+        "service: a name with the mark of an option",
+        "[[service]]\nname = \"a=b\"\nport = 80\ncheck = \"tcp\"",
+    ),
+    (
         "a service with a wrong port and a wrong check",
         "[[service]]\nname = \"http\"\nport = 0\ncheck = \"ftp\"",
     ),
