@@ -7,7 +7,7 @@ use super::{driver::Driver, life::short};
 use crate::{
     net::{BeatFrame, Frame, each::each},
     protocol::{
-        Ack, AckCode, Arrival, Grant, Input, Instant, PeerId, StreamId, TransportAddr,
+        Ack, AckCode, Arrival, Input, Instant, LeaseAnswer, PeerId, StreamId, TransportAddr,
         codec::{
             heartbeat::{AckCause, WallReading},
             record::Kind,
@@ -64,8 +64,8 @@ impl Driver<'_> {
             return self.held_beats.push(frame);
         };
         let (ack, publish, arrival) = (outcome.ack, outcome.publish, outcome.arrival);
-        let (code, grant) = (ack.code, ack.grant());
-        let denied = (grant == Grant::Denied).then(|| ack.reason.to_owned());
+        let (code, answer) = (ack.code, ack.lease_answer());
+        let denied = (answer == LeaseAnswer::Denied).then(|| ack.reason.to_owned());
         self.env.net.ack(&frame, &ack, clock);
         log::debug!(
             "beat {} of {}, for {} ms: {code:?}",
@@ -73,7 +73,7 @@ impl Driver<'_> {
             short(&peer),
             beat.lease.as_millis()
         );
-        if grant == Grant::Ended {
+        if answer == LeaseAnswer::Ended {
             self.env.net.forget(&peer);
         }
         if let Some(reason) = denied {

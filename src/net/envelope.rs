@@ -120,17 +120,59 @@ pub(crate) struct Libp2p;
 
 impl Verifier for Libp2p {
     fn open(&self, kind: Kind, envelope: &[u8]) -> Result<(PeerId, impl AsRef<[u8]>), RecordError> {
-        let envelope = SignedEnvelope::from_protobuf_encoding(envelope)
-            .map_err(|_| RecordError::NotAnEnvelope)?;
-        let (payload, signer) = envelope
-            .payload_and_signing_key(kind.domain().into(), kind.payload_type())
-            .map_err(|error| match error {
-                ReadPayloadError::InvalidSignature => RecordError::BadSignature,
-                ReadPayloadError::UnexpectedPayloadType { .. } => RecordError::WrongType,
-            })?;
-        let signer = PeerId::try_from(signer.to_peer_id()).map_err(|_| RecordError::NotEd25519)?;
-        Ok((signer, payload.to_vec()))
+        unseal(kind.domain(), kind.payload_type(), envelope).map_err(|flaw| match flaw {
+            Flaw::NotAnEnvelope => RecordError::NotAnEnvelope,
+            Flaw::WrongType => RecordError::WrongType,
+            Flaw::BadSignature => RecordError::BadSignature,
+            Flaw::NotEd25519 => RecordError::NotEd25519,
+        })
     }
+}
+
+/// Why bytes are no envelope that was signed for its purpose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Flaw {
+    /// Not a signed envelope.
+    NotAnEnvelope,
+    /// An envelope of another payload type.
+    WrongType,
+    /// The signature does not verify for the domain.
+    BadSignature,
+    /// The key is not an Ed25519 key.
+    NotEd25519,
+}
+
+/// The signer and the payload of an envelope for this domain and payload type.
+pub(super) fn unseal(
+    domain: &str,
+    payload_type: &[u8],
+    envelope: &[u8],
+) -> Result<(PeerId, Vec<u8>), Flaw> {
+    let envelope =
+        SignedEnvelope::from_protobuf_encoding(envelope).map_err(|_| Flaw::NotAnEnvelope)?;
+    let (payload, signer) = envelope
+        .payload_and_signing_key(domain.into(), payload_type)
+        .map_err(|error| match error {
+            ReadPayloadError::InvalidSignature => Flaw::BadSignature,
+            ReadPayloadError::UnexpectedPayloadType { .. } => Flaw::WrongType,
+        })?;
+    let signer = PeerId::try_from(signer.to_peer_id()).map_err(|_| Flaw::NotEd25519)?;
+    Ok((signer, payload.to_vec()))
+}
+
+/// The envelope of a payload, for this domain and payload type.
+///
+/// # Errors
+/// [`SignError::Key`].
+pub(super) fn seal(
+    key: &Keypair,
+    domain: &str,
+    payload_type: &[u8],
+    payload: &[u8],
+) -> Result<Vec<u8>, SignError> {
+    SignedEnvelope::new(key, domain.into(), payload_type.to_vec(), payload.to_vec())
+        .map(SignedEnvelope::into_protobuf_encoding)
+        .map_err(|_| SignError::Key)
 }
 
 /// Signs with a key pair.
@@ -162,10 +204,7 @@ impl Signer for Keys<'_> {
         payload: &[u8],
         buffer: &mut [u8],
     ) -> Result<Option<usize>, SignError> {
-        let (domain, payload_type) = (kind.domain().into(), kind.payload_type().to_vec());
-        let envelope = SignedEnvelope::new(self.key, domain, payload_type, payload.to_vec())
-            .map_err(|_| SignError::Key)?
-            .into_protobuf_encoding();
+        let envelope = seal(self.key, kind.domain(), kind.payload_type(), payload)?;
         Ok(buffer.get_mut(..envelope.len()).map(|room| {
             room.copy_from_slice(&envelope);
             envelope.len()
@@ -213,6 +252,7 @@ fn sign_record(
         services: about.services.iter().take(MAX_SERVICES).cloned().collect(),
         version: env!("CARGO_PKG_VERSION"),
         link_services: LinkServices::new(devices.iter(), &mut room),
+        grant: &[],
     };
     sign(&signer, kind, record, &mut [0; MAX_ENVELOPE_LEN]).map(<[u8]>::to_vec)
 }

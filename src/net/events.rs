@@ -335,13 +335,13 @@ fn may_be_routed(addr: &Multiaddr, loopback: bool) -> bool {
 }
 
 fn read_beat(body: &[u8], due: u64) -> Result<Beat<SignedRecord<'_>>, String> {
-    let beat = decode_beat(body).and_then(|beat| beat.in_order(due));
+    let beat = decode_beat(body).and_then(|read| read.beat.in_order(due));
     let beat = beat.map_err(|why| why.to_string())?;
     beat.open(&Libp2p).map_err(|why| why.to_string())
 }
 
 /// Decodes an ack, which must answer the last beat or say `released`.
-fn read_ack(body: &[u8], last: LastBeat) -> Result<(AckCause, WireAck), DecodeError> {
+fn read_ack(body: &[u8], last: LastBeat) -> Result<(AckCause, WireAck<'_>), DecodeError> {
     let ack = decode_ack(body)?;
     Ok((ack.cause(last)?, ack))
 }

@@ -106,6 +106,7 @@ use crate::protocol::{
     codec::{
         directory::{Request, Response, encode_request, encode_response},
         frame::MAX_FRAME,
+        grant::Membership,
         heartbeat::{WallReading, encode_ack, encode_beat},
     },
 };
@@ -276,7 +277,7 @@ impl Net {
         let addrs = multiaddrs(addrs);
         let record = record.filter(|_| self.may_show_record(&server, &addrs));
         self.streams().beat(server, addrs, beat.fresh, |sequence| {
-            encoded(|buffer| encode_beat(sequence, beat, record, known, buffer))
+            encoded(|buffer| encode_beat(sequence, beat, record, known, Membership::OPEN, buffer))
         });
     }
 
@@ -284,7 +285,7 @@ impl Net {
     pub(crate) fn give_up(&mut self, server: protocol::PeerId, role: Role) {
         let last = OutBeat::last(role);
         self.streams().give_up(server, |sequence| {
-            encoded(|buffer| encode_beat(sequence, &last, None, &[], buffer))
+            encoded(|buffer| encode_beat(sequence, &last, None, &[], Membership::OPEN, buffer))
         });
     }
 
@@ -296,7 +297,14 @@ impl Net {
     /// Answers this beat, and closes the stream after it if the answer requires it.
     pub(crate) fn ack(&mut self, beat: &BeatFrame, ack: &Ack<'_>, clock: WallReading) {
         let mut buffer = [0; MAX_FRAME];
-        let body = encode_ack(beat.sequence, ack, Some(clock), &mut buffer).unwrap_or_default();
+        let body = encode_ack(
+            beat.sequence,
+            ack,
+            Some(clock),
+            Membership::OPEN,
+            &mut buffer,
+        )
+        .unwrap_or_default();
         let kind = match ack.ends_stream() {
             true => streams::AckKind::LastAnswer,
             false => streams::AckKind::Answer,
@@ -307,7 +315,7 @@ impl Net {
     /// Sends an unsolicited ack on a peer's heartbeat stream.
     pub(crate) fn tell(&mut self, peer: protocol::PeerId, stream: StreamId, ack: &Ack<'_>) {
         self.streams().tell(&peer, stream, |sequence| {
-            encoded(|buffer| encode_ack(sequence, ack, None, buffer))
+            encoded(|buffer| encode_ack(sequence, ack, None, Membership::OPEN, buffer))
         });
     }
 

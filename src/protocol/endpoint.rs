@@ -33,8 +33,8 @@ mod slots;
 use core::ops::DerefMut;
 
 use super::{
-    Action, Arrival, Beat, BeatOutcome, Filter, Grant, Input, Instant, Machine, PeerId, Reader,
-    Role, SignedRecord, StreamId, address,
+    Action, Arrival, Beat, BeatOutcome, Filter, Input, Instant, LeaseAnswer, Machine, PeerId,
+    Reader, Role, SignedRecord, StreamId, address,
     clock::WallClock,
     farewell::Farewells,
     listing::{Listing, Listings},
@@ -335,7 +335,7 @@ where
         let outcome = self.machine.beat(now, from, stream, beat);
         // A lease may begin with any beat of a stream: the one before may have been released.
         let begins = matches!(outcome.arrival, Arrival::Joined(_));
-        if begins || outcome.ack.grant() == Grant::Ended {
+        if begins || outcome.ack.lease_answer() == LeaseAnswer::Ended {
             self.slots.changed(*from);
         }
         Some(outcome)

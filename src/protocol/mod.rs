@@ -20,6 +20,7 @@
 //! | [`health`] | leaves services out of the record while their checks fail |
 //! | [`dial_back`] | asks whether others reach this process, and tells others the same |
 //! | [`restart`] | keeps for the next start what was learned, and knows when to write it |
+//! | [`grants`] | judges the grants of a closed network: no role does so by itself yet |
 //! | [`clock`] | gives an endpoint the time where clocks disagree |
 //! | [`zone`] | answers programs by DNS: what a question asks, and what its answer says |
 //! | [`dns_sd`] | tells the local link of services found elsewhere: when, and by which names |
@@ -44,6 +45,7 @@ pub(crate) mod directory;
 pub mod dns_sd;
 pub mod endpoint;
 pub mod farewell;
+pub mod grants;
 pub mod health;
 pub(crate) mod indexer;
 pub(crate) mod input;

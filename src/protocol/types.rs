@@ -12,7 +12,7 @@ use heapless::{String, Vec};
 
 use super::life::Arrival;
 
-pub use ack::{Ack, AckBuf, AckCode, Grant};
+pub use ack::{Ack, AckBuf, AckCode, LeaseAnswer};
 pub use listing::{
     Entries, EntriesPage, Entry, Filter, MAX_ENTRIES, Presence, Selection, Subject, TooManyTags,
 };

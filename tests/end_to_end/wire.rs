@@ -71,6 +71,7 @@ pub(crate) fn signed(
         services: Default::default(),
         version: "",
         link_services: Default::default(),
+        grant: &[],
     };
     sign(&signer, kind, record, &mut [0; MAX_ENVELOPE_LEN]).map(<[u8]>::to_vec)
 }

@@ -19,6 +19,7 @@ use oc_discovery::protocol::{
             Response, Room, decode_request, decode_response, encode_request, encode_response,
         },
         frame::MAX_FRAME,
+        grant::Membership,
         heartbeat::{AckCause, decode_ack, decode_beat, encode_ack, encode_beat},
         record::{Kind, sign},
     },
@@ -118,7 +119,8 @@ fn run(runtime: &mut impl Runtime, node: &mut Sensor, end: Instant) -> u64 {
                     let mut envelope = [0; 1024];
                     let record = sign(&Unsigned, Kind::Node, own_record(), &mut envelope).ok();
                     // There is one server here. With several, each has a sequence of its own.
-                    let beat = encode_beat(beats, &beat, record, &[], &mut message);
+                    let beat =
+                        encode_beat(beats, &beat, record, &[], Membership::OPEN, &mut message);
                     let beat = beat.unwrap_or_default();
                     let length = runtime.exchange(&server, Stream::Heartbeat, beat, &mut answer);
                     let ack = length.and_then(|length| answer.get(..length));
@@ -197,9 +199,9 @@ impl Runtime for Memory {
                 encode_response(&Response::Indexers(answered), answer).ok()?
             }
             (INDEXER, Stream::Heartbeat) => {
-                let beat = decode_beat(message).ok()?.open(&Unsigned).ok()?;
+                let beat = decode_beat(message).ok()?.beat.open(&Unsigned).ok()?;
                 let outcome = self.indexer.beat(self.now, &NODE, StreamId(1), &beat);
-                encode_ack(beat.sequence, &outcome.ack, None, answer).ok()?
+                encode_ack(beat.sequence, &outcome.ack, None, Membership::OPEN, answer).ok()?
             }
             _ => return None,
         };

@@ -108,6 +108,7 @@ pub fn record(
         services: Default::default(),
         version: "",
         link_services: Default::default(),
+        grant: &[],
     };
     signed(kind, record).map(Into::into)
 }

@@ -15,6 +15,7 @@ use oc_discovery::protocol::{
             encode_response,
         },
         frame::{MAX_FRAME, MAX_HEADER, MAX_RESPONSE, header, write_header},
+        grant::Membership,
         heartbeat::{WallReading, WireAck, decode_ack, decode_beat, encode_ack, encode_beat},
         record::{Kind, Record, RecordError, SignError, Signer, Verifier, open, sign},
         watch::{decode_ask, encode_ask},
@@ -57,14 +58,17 @@ impl Frame {
         known: &[PeerId],
     ) -> Result<Self, String> {
         let mut buffer = [0; MAX_FRAME];
-        let body = encode_beat(sequence, beat, record, known, &mut buffer);
+        let body = encode_beat(sequence, beat, record, known, Membership::OPEN, &mut buffer);
         Self::new(Content::Beat, body)
     }
 
     /// An ack on a heartbeat stream; see [`encode_ack`].
     pub fn ack(sequence: u64, ack: &Ack<'_>, clock: Option<WallReading>) -> Result<Self, String> {
         let mut buffer = [0; MAX_FRAME];
-        Self::new(Content::Ack, encode_ack(sequence, ack, clock, &mut buffer))
+        Self::new(
+            Content::Ack,
+            encode_ack(sequence, ack, clock, Membership::OPEN, &mut buffer),
+        )
     }
 
     /// A directory request.
@@ -106,11 +110,12 @@ impl Frame {
 
     /// The beat in it.
     pub fn read_beat(&self) -> Result<Beat<&[u8]>, String> {
-        decode_beat(self.body()?).map_err(unreadable)
+        let read = decode_beat(self.body()?).map_err(unreadable)?;
+        Ok(read.beat)
     }
 
     /// The ack in it.
-    pub fn read_ack(&self) -> Result<WireAck, String> {
+    pub fn read_ack(&self) -> Result<WireAck<'_>, String> {
         decode_ack(self.body()?).map_err(unreadable)
     }
 

@@ -73,7 +73,8 @@ impl Driver<'_> {
                 Response::Records { .. }
                 | Response::Page(_)
                 | Response::Entries(_)
-                | Response::DialedBack(_),
+                | Response::DialedBack(_)
+                | Response::Revocations(_),
             ) => {}
             Err(why) => self.note_unasked(server, why),
         }

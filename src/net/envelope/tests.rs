@@ -83,6 +83,7 @@ fn record(subject: u8, ttl: Duration, addrs: &[Multiaddr]) -> Record<'_> {
         services: Default::default(),
         version: "",
         link_services: Default::default(),
+        grant: &[],
     }
 }
 

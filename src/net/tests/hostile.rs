@@ -16,6 +16,7 @@ use crate::{
         codec::{
             directory::{Response, decode_response},
             frame::{MAX_FRAME, MAX_RESPONSE},
+            grant::Membership,
             heartbeat::{decode_ack, encode_beat},
         },
     },
@@ -27,7 +28,7 @@ const PING: &str = "/ipfs/ping/1.0.0";
 const KADEMLIA: &str = "/oc/kad/1.0.0";
 
 fn beat(sequence: u64) -> Vec<u8> {
-    encoded(|buffer| encode_beat(sequence, &out_beat(), None, &[], buffer))
+    encoded(|buffer| encode_beat(sequence, &out_beat(), None, &[], Membership::OPEN, buffer))
 }
 
 /// Accepts every beat, and records which streams there were and which are over.

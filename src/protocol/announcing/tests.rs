@@ -295,6 +295,7 @@ fn envelope(name: &str, services: &[&str]) -> Vec<u8> {
         services: services.collect(),
         version: "",
         link_services: Default::default(),
+        grant: &[],
     };
     let mut buffer = [0; 127];
     let payload = encode_record(&record, &mut buffer).unwrap();

@@ -11,9 +11,11 @@ use super::{
     DecodeError,
     directory::{Room, decode_request, decode_response, encode_request, encode_response},
     fixtures::*,
+    grant::{decode_grant, encode_grant},
     heartbeat::{decode_ack, decode_beat, encode_ack, encode_beat},
     link_service::{LinkService, LinkServices},
     record::{Kind, Record, decode_record, encode_record},
+    revocation::{decode_revocation, encode_revocation},
     watch::{Notice, decode_ask, decode_notice, encode_ask, encode_notice},
 };
 use crate::protocol::PeerId;
@@ -44,6 +46,8 @@ fn decode(rule: &str, bytes: &[u8]) -> Result<(), DecodeError> {
         "node-record" => decode_record(Kind::Node, bytes).map(drop),
         "watch" => decode_ask(bytes).map(drop),
         "change" => decode_notice(bytes).map(drop),
+        "grant" => decode_grant(bytes).map(drop),
+        "revocation" => decode_revocation(bytes).map(drop),
         _ => panic!("no decoder for {rule}"),
     }
 }
@@ -60,7 +64,7 @@ fn is_beyond_cddl(error: &DecodeError) -> bool {
         // The definition's regular expression must match the whole name (RFC 8610, 3.8.3); this
         // validator accepts a match of a part.
         DecodeError::TooLong {
-            field: "name" | "service's name" | "service asked for",
+            field: "name" | "service's name" | "service asked for" | "grant's name",
             ..
         } => true,
         // The places of letters and hyphens in the name of a service.
@@ -145,6 +149,8 @@ fn samples() -> Vec<Vec<u8>> {
         2,
         3,
         4,
+        7,
+        8,
         255,
         256,
         65_535,
@@ -154,7 +160,7 @@ fn samples() -> Vec<Vec<u8>> {
         u64::MAX,
     ]
     .map(uint);
-    let byte_strings = [0, 3, 37, 38, 39, 1024, 1025].map(bytes);
+    let byte_strings = [0, 3, 37, 38, 39, 384, 385, 1024, 1025, 4000, 4001].map(bytes);
     let texts = [0, 1, 15, 16, 17, 63, 64, 128, 129].map(text);
     let others = [
         vec![0x20], // -1
@@ -172,7 +178,7 @@ fn samples() -> Vec<Vec<u8>> {
         tags(8),
         tags(9),
     ];
-    let lists = [0, 1, 2, 3, 4, 5, 8, 9, 16, 17]
+    let lists = [0, 1, 2, 3, 4, 5, 8, 9, 16, 17, 96, 97]
         .into_iter()
         .flat_map(|count| {
             let items = [
@@ -226,6 +232,7 @@ fn full_messages() -> Vec<(&'static str, Vec<Entry>)> {
             (2, uint(2)),
             (3, uint(3)),
             (4, addrs()),
+            (8, bytes(9)),
             (9, text(5)),
         ]
     };
@@ -245,6 +252,9 @@ fn full_messages() -> Vec<(&'static str, Vec<Entry>)> {
                 (3, bytes(9)),
                 (4, list(2, &uint(5))),
                 (5, list(2, &peer())),
+                (6, bytes(9)),
+                (7, uint(3)),
+                (8, vec![0xf4]),
             ],
         ),
         (
@@ -258,6 +268,8 @@ fn full_messages() -> Vec<(&'static str, Vec<Entry>)> {
                 (5, uint(5)),
                 (6, vec![0xf5]),
                 (7, list(2, &peer())),
+                (8, bytes(9)),
+                (9, uint(3)),
             ],
         ),
         (
@@ -302,6 +314,8 @@ fn full_messages() -> Vec<(&'static str, Vec<Entry>)> {
                 (6, list(1, &uint(7))),
             ],
         ),
+        ("request", vec![(0, uint(4))]),
+        ("response", vec![(0, uint(4)), (1, bytes(9))]),
         ("request", vec![(0, uint(5)), (1, uint(4820))]),
         (
             "response",
@@ -312,6 +326,20 @@ fn full_messages() -> Vec<(&'static str, Vec<Entry>)> {
         ("change", vec![(0, uint(3)), (1, map(&entry()))]),
         ("indexer-record", record()),
         ("node-record", node),
+        (
+            "grant",
+            vec![
+                (0, peer()),
+                (1, uint(7)),
+                (2, list(2, &text(4))),
+                (3, uint(5)),
+                (4, uint(6)),
+            ],
+        ),
+        (
+            "revocation",
+            vec![(0, uint(1)), (1, uint(2)), (2, list(2, &peer()))],
+        ),
     ]
 }
 
@@ -404,7 +432,7 @@ proptest! {
     fn what_the_encoders_write_validates(
         sequence: u64, beat in any_out_beat(), record in any_record(), ack in any_ack(),
         clock in any_clock(), known in any_known(), request in any_request(),
-        response in any_response(), filter in any_filter(), entry in any_entry(), addrs in any_addrs(8), name in "[a-z0-9.-]{1,63}",
+        response in any_response(), membership in any_membership(), grant in any_grant(), filter in any_filter(), entry in any_entry(), addrs in any_addrs(8), name in "[a-z0-9.-]{1,63}",
         services in prop::collection::vec(any_service(), 0..=8), version in "[ -~]{0,16}")
     {
         let devices = services.iter().map(|service| LinkService {
@@ -425,17 +453,19 @@ proptest! {
             services: services.iter().cloned().collect(),
             version: &version,
             link_services: LinkServices::new(devices.iter(), &mut room),
+            grant: membership.grant.unwrap_or_default(),
         };
         let indexer = Record {
             name: "",
             tags: Default::default(),
             services: Default::default(),
             link_services: Default::default(),
+            grant: &[],
             ..node.clone()
         };
         let written = [
-            ("beat", encoded(|buffer| encode_beat(sequence, &beat, record.as_deref(), &known, buffer))),
-            ("ack", encoded(|buffer| encode_ack(sequence, &ack.as_ack(), clock, buffer))),
+            ("beat", encoded(|buffer| encode_beat(sequence, &beat, record.as_deref(), &known, membership, buffer))),
+            ("ack", encoded(|buffer| encode_ack(sequence, &ack.as_ack(), clock, membership, buffer))),
             ("request", encoded(|buffer| encode_request(&request, buffer))),
             ("response", encoded(|buffer| encode_response(&response, buffer))),
             ("watch", encoded(|buffer| encode_ask(&filter, buffer))),
@@ -444,6 +474,8 @@ proptest! {
             ("change", encoded(|buffer| encode_notice(&Notice::CaughtUp, buffer))),
             ("indexer-record", encoded(|buffer| encode_record(&indexer, buffer))),
             ("node-record", encoded(|buffer| encode_record(&node, buffer))),
+            ("grant", encoded(|buffer| encode_grant(&grant, buffer))),
+            ("revocation", encoded(|buffer| encode_revocation(sequence, 1, &known, buffer))),
         ];
         for (rule, bytes) in written {
             prop_assert_eq!(validate(rule, &bytes), Ok(()), "{} {:02x?}", rule, bytes);

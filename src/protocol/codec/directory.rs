@@ -20,6 +20,7 @@ use super::{
     frame::MAX_RESPONSE,
     listing::{decode_entries, decode_list_request, encode_entries, encode_list},
     peer_to_bytes,
+    revocation::MAX_REVOCATION_LEN,
 };
 use crate::protocol::{
     Count, Cursor, Entries, EntriesPage, Filter, IndexersAnswer, IndexersPage, MAX_LIST,
@@ -72,6 +73,8 @@ pub enum Request {
         /// The port, from 1 on.
         port: u16,
     },
+    /// A request for the revocation list of a closed network.
+    Revocations,
 }
 
 const _: () = assert!(size_of::<Request>() <= MAX_MOVED);
@@ -134,6 +137,9 @@ pub enum Response<'a> {
     Entries(EntriesPage<'a>),
     /// The answer to [`Request::DialBack`].
     DialedBack(DialedBack),
+    /// The answer to [`Request::Revocations`]: the signed list, at most [`MAX_REVOCATION_LEN`]
+    /// bytes, not verified; empty if there is none.
+    Revocations(&'a [u8]),
     /// An error, as a text for the operator.
     Error(Reason),
 }
@@ -195,6 +201,7 @@ pub fn encode_request<'b>(request: &Request, buffer: &'b mut [u8]) -> Result<&'b
             encode_list(Selection { filter, from, gone }, buffer)
         }
         Request::DialBack { port } => encode_dial_back(*port, buffer),
+        Request::Revocations => write(&coded(4, None::<u8>), buffer),
     }
 }
 
@@ -203,6 +210,19 @@ fn lookup<T: ?Sized>(code: u8, what: &T, reach: Reach) -> Message<&T, bool, u8> 
         code,
         first: what,
         second: (reach == Reach::Directory).then_some(true),
+        third: None,
+        fourth: None,
+        fifth: None,
+        sixth: None,
+    }
+}
+
+/// A message with nothing but its code and one value.
+fn coded<A>(code: u8, first: Option<A>) -> Message<Option<A>, u8, u8> {
+    Message {
+        code,
+        first,
+        second: None,
         third: None,
         fourth: None,
         fifth: None,
@@ -231,6 +251,7 @@ pub fn decode_request(bytes: &[u8]) -> Result<Request, DecodeError> {
             Ok(Request::FindPeer { peer, reach })
         }
         3 => decode_list_request(bytes),
+        4 => Ok(Request::Revocations),
         5 => decode_dial_back(bytes),
         code => Err(DecodeError::UnknownCode {
             field: "request",
@@ -299,6 +320,7 @@ pub fn encode_response<'b>(
         }
         Response::Entries(page) => encode_entries(page, buffer),
         Response::DialedBack(answer) => encode_dialed_back(answer, buffer),
+        Response::Revocations(list) => write(&coded(4, Some(<&ByteSlice>::from(*list))), buffer),
         Response::Error(reason) => write(&lookup(255, reason.as_str(), Reach::Network), buffer),
     }
 }
@@ -331,6 +353,10 @@ pub fn decode_response<'a: 'r, 'r>(
         }
         1 => decode_found(bytes),
         3 => decode_entries(bytes, &mut room.entries).map(Response::Entries),
+        4 => value_at_1("response", bytes, |r| {
+            r.bytes("revocation list", MAX_REVOCATION_LEN)
+        })
+        .map(Response::Revocations),
         5 => decode_dialed_back(bytes).map(Response::DialedBack),
         255 => value_at_1("response", bytes, |r| {
             r.text("error", usize::MAX).map(reason_of)

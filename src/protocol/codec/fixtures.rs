@@ -16,6 +16,7 @@ use super::{
     NoRoom,
     directory::{Request, Response},
     frame::MAX_RESPONSE,
+    grant::{Grant, GrantName, MAX_GRANT_LEN, Membership, Roles},
     heartbeat::WallReading,
     record::{Kind, Record, encode_record},
     service::{Service, Transport, to_service_name},
@@ -161,6 +162,31 @@ pub(super) fn any_clock() -> impl Strategy<Value = Option<WallReading>> {
     option::of(any::<(u64, bool)>().prop_map(|(ms, synchronised)| WallReading { ms, synchronised }))
 }
 
+/// A membership, as the first message of a stream has it.
+pub(super) fn any_membership() -> impl Strategy<Value = Membership<'static>> {
+    static BYTES: [u8; MAX_GRANT_LEN] = [7; MAX_GRANT_LEN];
+    let grant = option::of((0..=MAX_GRANT_LEN).prop_map(|length| &BYTES[..length]));
+    (grant, any::<Option<u64>>()).prop_map(|(grant, revocations)| Membership { grant, revocations })
+}
+
+pub(super) fn any_grant() -> impl Strategy<Value = Grant<'static>> {
+    let roles = prop::sample::subsequence(&Role::ALL[..], 1..=3);
+    let names = vec("([*][.])?[a-z0-9.-]{1,61}", 0..=4);
+    let end = any::<Option<u64>>();
+    (any_peer(), roles, names, any::<u64>(), end).prop_map(
+        |(peer, roles, names, issued_at_ms, not_after_ms)| Grant {
+            peer,
+            roles: Roles::of(&roles).unwrap(),
+            names: names
+                .into_iter()
+                .filter_map(|name| GrantName::new(name.leak()))
+                .collect(),
+            issued_at_ms,
+            not_after_ms,
+        },
+    )
+}
+
 /// Calls `check` with every one-byte mutation of `bytes` that flips one bit or sets a byte that
 /// CBOR makes special.
 pub(crate) fn mutations(bytes: &[u8], mut check: impl FnMut(&[u8])) {
@@ -197,6 +223,7 @@ pub(super) fn any_request() -> impl Strategy<Value = Request> {
         (any_filter(), any_cursor(), any::<bool>())
             .prop_map(|(filter, from, gone)| Request::List { filter, from, gone }),
         (1..=u16::MAX).prop_map(|port| Request::DialBack { port }),
+        Just(Request::Revocations),
     ]
 }
 
@@ -286,6 +313,7 @@ pub(super) fn any_response() -> impl Strategy<Value = Response<'static>> {
                 addr: addr.into_iter().collect(),
             })
         }),
+        (0..=400usize).prop_map(|length| Response::Revocations(&BYTES[..length])),
         "[ -~]{0,128}".prop_map(|text| Response::Error(Reason::try_from(text.as_str()).unwrap())),
     ]
 }

@@ -11,6 +11,7 @@ use super::{
     DecodeError, NoRoom,
     cbor::{CborReader, List, fitting, length, millis, required, write},
     frame::MAX_FRAME,
+    grant::{MAX_GRANT_LEN, Membership},
     record::{Kind, RecordError, Verifier},
 };
 use crate::protocol::{
@@ -45,18 +46,29 @@ pub enum AckCause {
     Unsolicited,
 }
 
+/// A beat as it was received.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WireBeat<'a> {
+    /// What it says of the lease. Its record is not verified.
+    pub beat: Beat<&'a [u8]>,
+    /// What it says of the sender's membership in a closed network. Its grant is not verified.
+    pub membership: Membership<'a>,
+}
+
 /// An acknowledgement as it was received.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct WireAck {
+pub struct WireAck<'a> {
     /// The sequence answered; in an unsolicited ack, the last sequence received.
     pub sequence: u64,
     /// The verdict. Its times are not clamped.
     pub ack: AckBuf,
     /// The server's clock, if it reports one.
     pub clock: Option<WallReading>,
+    /// What it says of the server's membership in a closed network. Its grant is not verified.
+    pub membership: Membership<'a>,
 }
 
-impl WireAck {
+impl WireAck<'_> {
     /// Why it was sent on a stream with this last beat. If that is no longer awaited, or with an
     /// earlier sequence, an ack can only be an unsolicited `released`.
     ///
@@ -92,12 +104,17 @@ struct BeatMap<'a, K> {
     load: Option<(u32, u32)>,
     #[n(5)]
     known: Option<K>,
+    #[n(6)]
+    grant: Option<&'a ByteSlice>,
+    #[n(7)]
+    revocations: Option<u64>,
     #[n(8)]
     publish: Option<bool>,
 }
 
 /// Writes a beat with these `known` ids to `buffer`. The own `record`, which has at most
-/// [`MAX_ENVELOPE_LEN`] bytes, is in it only if `beat.with_record` says so.
+/// [`MAX_ENVELOPE_LEN`] bytes, is in it only if `beat.with_record` says so, and the own grant only
+/// if it is the first one of its stream.
 ///
 /// # Errors
 /// See [`NoRoom`].
@@ -106,9 +123,11 @@ pub fn encode_beat<'b>(
     beat: &OutBeat,
     record: Option<&[u8]>,
     known: &[PeerId],
+    membership: Membership<'_>,
     buffer: &'b mut [u8],
 ) -> Result<&'b [u8], NoRoom> {
     let record = record.filter(|_| beat.with_record);
+    let grant = membership.grant.filter(|_| sequence == 0);
     debug_assert!(record.is_none_or(|record| record.len() <= MAX_ENVELOPE_LEN));
     let map = BeatMap {
         sequence,
@@ -117,6 +136,8 @@ pub fn encode_beat<'b>(
         record: record.map(Into::into),
         load: beat.load.map(|load| (load.held, load.possible)),
         known: (!known.is_empty()).then(|| List(known.iter())),
+        grant: grant.map(Into::into),
+        revocations: membership.revocations,
         publish: (beat.publisher == Publisher::Another).then_some(false),
     };
     write(&map, buffer)
@@ -126,11 +147,11 @@ pub fn encode_beat<'b>(
 ///
 /// # Errors
 /// See [`DecodeError`]; the stream it came on is to be closed.
-pub fn decode_beat(bytes: &[u8]) -> Result<Beat<&[u8]>, DecodeError> {
+pub fn decode_beat(bytes: &[u8]) -> Result<WireBeat<'_>, DecodeError> {
     const FIELD: &str = "beat";
     let (mut sequence, mut role, mut lease) = (None, None, None);
     let (mut record, mut load, mut known) = (None, None, PeerList::new());
-    let mut publisher = Publisher::Receiver;
+    let (mut publisher, mut membership) = (Publisher::Receiver, Membership::OPEN);
     CborReader::whole(bytes, |r| {
         r.map(FIELD, |r, key| {
             match key {
@@ -140,6 +161,8 @@ pub fn decode_beat(bytes: &[u8]) -> Result<Beat<&[u8]>, DecodeError> {
                 3 => record = Some(r.bytes("signed record", MAX_ENVELOPE_LEN)?),
                 4 => load = Some(read_load(r)?),
                 5 => known = r.list("known ids", |r| r.peer("known id"))?,
+                6 => membership.grant = Some(read_grant(r)?),
+                7 => membership.revocations = Some(read_revocations(r)?),
                 8 => {
                     publisher = match r.boolean("whether to publish")? {
                         true => Publisher::Receiver,
@@ -151,14 +174,17 @@ pub fn decode_beat(bytes: &[u8]) -> Result<Beat<&[u8]>, DecodeError> {
             Ok(())
         })
     })?;
-    Ok(Beat {
-        sequence: required(sequence, FIELD, 0)?,
-        role: required(role, FIELD, 1)?,
-        lease: required(lease, FIELD, 2)?,
-        record,
-        load,
-        known,
-        publisher,
+    Ok(WireBeat {
+        beat: Beat {
+            sequence: required(sequence, FIELD, 0)?,
+            role: required(role, FIELD, 1)?,
+            lease: required(lease, FIELD, 2)?,
+            record,
+            load,
+            known,
+            publisher,
+        },
+        membership,
     })
 }
 
@@ -221,9 +247,14 @@ struct AckMap<'a, O, K> {
     synchronised: Option<bool>,
     #[n(7)]
     known: Option<K>,
+    #[n(8)]
+    grant: Option<&'a ByteSlice>,
+    #[n(9)]
+    revocations: Option<u64>,
 }
 
-/// Writes an acknowledgement to `buffer`, with as many offers as fit the buffer and a frame.
+/// Writes an acknowledgement to `buffer`, with as many offers as fit the buffer and a frame. The own
+/// grant is in it only if it answers the first beat of its stream.
 ///
 /// # Errors
 /// See [`NoRoom`].
@@ -231,6 +262,7 @@ pub fn encode_ack<'b>(
     sequence: u64,
     ack: &Ack<'_>,
     clock: Option<WallReading>,
+    membership: Membership<'_>,
     buffer: &'b mut [u8],
 ) -> Result<&'b [u8], NoRoom> {
     let mut map = AckMap {
@@ -242,6 +274,8 @@ pub fn encode_ack<'b>(
         clock_ms: clock.map(|clock| clock.ms),
         synchronised: clock.map(|clock| clock.synchronised),
         known: (!ack.known.is_empty()).then(|| List(ack.known.iter())),
+        grant: membership.grant.filter(|_| sequence == 0).map(Into::into),
+        revocations: membership.revocations,
     };
     if !ack.offers.is_empty() {
         // The key of the offers takes one byte.
@@ -258,12 +292,12 @@ pub fn encode_ack<'b>(
 ///
 /// # Errors
 /// See [`DecodeError`]; the stream it came on is to be closed.
-pub fn decode_ack(bytes: &[u8]) -> Result<WireAck, DecodeError> {
+pub fn decode_ack(bytes: &[u8]) -> Result<WireAck<'_>, DecodeError> {
     const FIELD: &str = "acknowledgement";
     let (mut sequence, mut code, mut lease) = (None, None, None);
     let (mut offers, mut reason) = (None, Reason::new());
     let (mut wall, mut synchronised) = (None, false);
-    let mut known = PeerList::new();
+    let (mut known, mut membership) = (PeerList::new(), Membership::OPEN);
     CborReader::whole(bytes, |r| {
         r.map(FIELD, |r, key| {
             match key {
@@ -275,6 +309,8 @@ pub fn decode_ack(bytes: &[u8]) -> Result<WireAck, DecodeError> {
                 5 => wall = Some(r.uint("wall clock")?),
                 6 => synchronised = r.boolean("synchronised")?,
                 7 => known = r.list("known ids", |r| r.peer("known id"))?,
+                8 => membership.grant = Some(read_grant(r)?),
+                9 => membership.revocations = Some(read_revocations(r)?),
                 _ => r.skip(FIELD)?,
             }
             Ok(())
@@ -290,7 +326,16 @@ pub fn decode_ack(bytes: &[u8]) -> Result<WireAck, DecodeError> {
             known,
         },
         clock: wall.map(|ms| WallReading { ms, synchronised }),
+        membership,
     })
+}
+
+fn read_grant<'b>(r: &mut CborReader<'b>) -> Result<&'b [u8], DecodeError> {
+    r.bytes("grant", MAX_GRANT_LEN)
+}
+
+fn read_revocations(r: &mut CborReader<'_>) -> Result<u64, DecodeError> {
+    r.uint("revocation list's sequence")
 }
 
 fn read_load(r: &mut CborReader<'_>) -> Result<Load, DecodeError> {

@@ -1,8 +1,8 @@
 //! The codec: it converts between frames and the types of the protocol ([`specification`], version
 //! 1.1), without std and without an allocator.
 //!
-//! Frames ([`frame`]), the two CBOR protocols ([`heartbeat`], [`directory`]) and signed records
-//! ([`record`], [`service`]). The definitions of the data are in `oc-discovery.cddl` beside this
+//! Frames ([`frame`]), the two CBOR protocols ([`heartbeat`], [`directory`]), signed records
+//! ([`record`], [`service`]), and what a closed network signs ([`grant`], [`revocation`]). The definitions of the data are in `oc-discovery.cddl` beside this
 //! file. Encoders write to the front of a buffer that the caller gives and return what they have
 //! written; decoders borrow from the bytes that they are given.
 //!
@@ -25,10 +25,12 @@ use super::{MAX_NAME_LEN, Name, PeerId};
 mod cbor;
 pub mod directory;
 pub mod frame;
+pub mod grant;
 pub mod heartbeat;
 pub mod link_service;
 pub mod listing;
 pub mod record;
+pub mod revocation;
 pub mod service;
 pub mod watch;
 

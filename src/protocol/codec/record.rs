@@ -13,13 +13,14 @@ mod contents;
 use core::{fmt, time::Duration};
 
 use heapless::Vec;
-use minicbor::Encode;
+use minicbor::{Encode, bytes::ByteSlice};
 
 pub use contents::contents;
 
 use super::{
     DecodeError, NoRoom,
     cbor::{CborReader, List, TextMap, byte_strings, millis, required, write},
+    grant::MAX_GRANT_LEN,
     link_service::LinkServices,
     service::{ServiceName, Services, read_services},
     to_name,
@@ -99,6 +100,9 @@ pub struct Record<'a> {
     pub version: &'a str,
     /// Services of devices of the local link, which a node lists; none for an indexer.
     pub link_services: LinkServices<'a>,
+    /// The envelope of the subject's grant in a closed network, at most [`MAX_GRANT_LEN`] bytes;
+    /// empty in an open one. It is not verified with the record.
+    pub grant: &'a [u8],
 }
 
 /// The addresses of a record, each of 1 to 64 bytes.
@@ -370,6 +374,8 @@ struct RecordMap<'a, A, T, S, L> {
     tags: Option<T>,
     #[n(7)]
     services: Option<S>,
+    #[n(8)]
+    grant: Option<&'a ByteSlice>,
     #[n(9)]
     version: Option<&'a str>,
     #[n(10)]
@@ -390,6 +396,7 @@ pub fn encode_record<'b>(record: &Record<'_>, buffer: &'b mut [u8]) -> Result<&'
         name: (!record.name.is_empty()).then_some(record.name),
         tags: (!record.tags.is_empty()).then_some(TextMap(&record.tags)),
         services: (!record.services.is_empty()).then_some(List(record.services.iter())),
+        grant: (!record.grant.is_empty()).then(|| record.grant.into()),
         version: (!record.version.is_empty()).then_some(record.version),
         link_services: (!record.link_services.is_empty()).then_some(record.link_services),
     };
@@ -407,7 +414,7 @@ pub fn decode_record(kind: Kind, payload: &[u8]) -> Result<Record<'_>, DecodeErr
     let (mut peer, mut sequence, mut issued, mut ttl) = (None, None, None, None);
     let (mut addrs, mut name) = (None, None);
     let (mut tags, mut services, mut version) = (Tags::new(), Services::new(), "");
-    let mut link_services = LinkServices::default();
+    let (mut link_services, mut grant) = (LinkServices::default(), &[][..]);
     CborReader::whole(payload, |r| {
         r.map(FIELD, |r, key| {
             match key {
@@ -419,6 +426,7 @@ pub fn decode_record(kind: Kind, payload: &[u8]) -> Result<Record<'_>, DecodeErr
                 5 if node => name = Some(read_name(r)?),
                 6 if node => tags = r.text_map("tags", MAX_TAG_BYTES)?,
                 7 if node => services = read_services(r)?,
+                8 => grant = r.bytes("grant", MAX_GRANT_LEN)?,
                 9 => version = r.text("program's version", MAX_VERSION_LEN)?,
                 10 if node => link_services = LinkServices::read(r)?,
                 _ => r.skip(FIELD)?,
@@ -440,6 +448,7 @@ pub fn decode_record(kind: Kind, payload: &[u8]) -> Result<Record<'_>, DecodeErr
         services,
         version,
         link_services,
+        grant,
     })
 }
 

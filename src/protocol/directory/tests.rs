@@ -303,6 +303,7 @@ fn services_and_tags_are_those_of_the_stored_record() {
             .collect(),
             version: "1.2.3",
             link_services: Default::default(),
+            grant: &[],
         };
         let envelope = envelope_of(&record);
         assert_eq!(contents(Kind::Node, &envelope), Some(record));

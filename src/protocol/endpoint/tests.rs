@@ -3,8 +3,8 @@ use std::{boxed::Box, vec, vec::Vec};
 
 use super::*;
 use crate::protocol::{
-    Ack, Addr, Addrs, Cursor, Entries, EntriesPage, Filter, Grant, Indexer, IndexerConfig,
-    IndexersPage, Reach, RequestId, Terms,
+    Ack, Addr, Addrs, Cursor, Entries, EntriesPage, Filter, Indexer, IndexerConfig, IndexersPage,
+    LeaseAnswer, Reach, RequestId, Terms,
     codec::{
         directory::{Request, Response},
         heartbeat::AckCause,
@@ -197,15 +197,15 @@ fn process_ends_1200_ms_after_its_last_beats_if_they_are_not_answered() {
 #[test]
 fn answer_says_what_becomes_of_the_senders_lease() {
     let lease = Duration::from_millis;
-    for (ack, grant) in [
-        (Ack::accepted(lease(1)), Grant::Held),
-        (Ack::accepted(lease(0)), Grant::Ended),
-        (Ack::released(lease(0), &[]), Grant::Held),
-        (Ack::full("no room"), Grant::Denied),
-        (Ack::refused("no"), Grant::Denied),
+    for (ack, answer) in [
+        (Ack::accepted(lease(1)), LeaseAnswer::Held),
+        (Ack::accepted(lease(0)), LeaseAnswer::Ended),
+        (Ack::released(lease(0), &[]), LeaseAnswer::Held),
+        (Ack::full("no room"), LeaseAnswer::Denied),
+        (Ack::refused("no"), LeaseAnswer::Denied),
     ] {
-        assert_eq!(ack.grant(), grant, "{ack:?}");
-        let ends = matches!(grant, Grant::Ended | Grant::Denied);
+        assert_eq!(ack.lease_answer(), answer, "{ack:?}");
+        let ends = matches!(answer, LeaseAnswer::Ended | LeaseAnswer::Denied);
         assert_eq!(ack.ends_stream(), ends, "{ack:?}");
     }
 }

@@ -62,6 +62,7 @@ fn envelope(n: u16) -> Vec<u8> {
         .collect(),
         version: "",
         link_services: Default::default(),
+        grant: &[],
     };
     unsigned(&record)
 }

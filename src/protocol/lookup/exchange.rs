@@ -97,6 +97,8 @@ impl<const F: usize, const L: usize, const P: usize, const D: usize> Lookups<F, 
                 // A host that can dial does not give it to this function.
                 return Served::Now(Response::DialedBack(Refusal::Never.into()));
             }
+            // An open network has none.
+            Request::Revocations => return Served::Now(Response::Revocations(&[])),
         };
         match self.begin_for_peer(now, question.clone(), reach, machine) {
             Begun::Lookup(lookup) => Served::Lookup(lookup),
@@ -161,7 +163,9 @@ impl<const F: usize, const L: usize, const P: usize, const D: usize> Lookups<F, 
                     next: page.next,
                 }
             }
-            Some(Response::Error(_) | Response::DialedBack(_)) => Answer::Error,
+            Some(Response::Error(_) | Response::DialedBack(_) | Response::Revocations(_)) => {
+                Answer::Error
+            }
             None => Answer::Failed,
         };
         self.answered(now, query, answer);

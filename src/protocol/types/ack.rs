@@ -21,7 +21,7 @@ pub enum AckCode {
 /// What an answered beat means for its sender's lease. Whether one begins with it says
 /// [`Arrival`](crate::protocol::Arrival).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Grant {
+pub enum LeaseAnswer {
     /// There is none. The reason is in the ack.
     Denied,
     /// There is one.
@@ -88,11 +88,11 @@ impl<'a> Ack<'a> {
     }
 
     /// What this answer to a beat means for the sender's lease.
-    pub fn grant(&self) -> Grant {
+    pub fn lease_answer(&self) -> LeaseAnswer {
         match self.code {
-            AckCode::Full | AckCode::Refused => Grant::Denied,
-            AckCode::Accepted if self.lease.is_zero() => Grant::Ended,
-            AckCode::Accepted | AckCode::Released => Grant::Held,
+            AckCode::Full | AckCode::Refused => LeaseAnswer::Denied,
+            AckCode::Accepted if self.lease.is_zero() => LeaseAnswer::Ended,
+            AckCode::Accepted | AckCode::Released => LeaseAnswer::Held,
         }
     }
 

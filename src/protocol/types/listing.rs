@@ -200,6 +200,7 @@ mod tests {
             .collect(),
             version: "",
             link_services: Default::default(),
+            grant: &[],
         }
     }
 

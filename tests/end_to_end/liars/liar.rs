@@ -22,6 +22,7 @@ use libp2p::identity::Keypair;
 use libp2p::{PeerId, noise, yamux};
 use oc_discovery::protocol::codec::directory::{Response, encode_response};
 use oc_discovery::protocol::codec::frame::{MAX_FRAME, MAX_RESPONSE};
+use oc_discovery::protocol::codec::grant::Membership;
 use oc_discovery::protocol::codec::heartbeat::{decode_ack, decode_beat, encode_ack, encode_beat};
 use oc_discovery::protocol::codec::record::Kind;
 use oc_discovery::protocol::signing::record_ttl;
@@ -189,7 +190,8 @@ impl Liar {
             publisher: Publisher::Receiver,
             load: Some(LOAD),
         };
-        let beat = encoded(|buffer| encode_beat(0, &beat, Some(&record), &[], buffer));
+        let beat =
+            encoded(|buffer| encode_beat(0, &beat, Some(&record), &[], Membership::OPEN, buffer));
         write_frame(&mut stream, &beat).await?;
         let ack = read_frame(&mut stream, MAX_FRAME).await?;
         let ack = decode_ack(&ack).map_err(io::Error::other)?.ack;
@@ -291,8 +293,9 @@ impl Liar {
                 Lie::Full => Ack::full("come back later"),
                 Lie::Old => Ack::accepted(Duration::from_secs(3)),
             };
-            let sequence = decode_beat(&beat).map_err(io::Error::other)?.sequence;
-            let ack = encoded(|buffer| encode_ack(sequence, &answer, None, buffer));
+            let sequence = decode_beat(&beat).map_err(io::Error::other)?.beat.sequence;
+            let ack =
+                encoded(|buffer| encode_ack(sequence, &answer, None, Membership::OPEN, buffer));
             write_frame(&mut stream, &ack).await?;
         }
     }

@@ -45,6 +45,7 @@ pub fn own_record() -> Record<'static> {
         services: Default::default(),
         version: "",
         link_services: Default::default(),
+        grant: &[],
     }
 }
 

@@ -23,6 +23,7 @@ use oc_discovery::protocol::{
             encode_response,
         },
         frame::{MAX_FRAME, MAX_HEADER, header, write_header},
+        grant::Membership,
         heartbeat::{AckCause, decode_ack, decode_beat, encode_ack, encode_beat},
         record::{Kind, sign},
     },
@@ -122,15 +123,21 @@ fn serve(
     let record = sign(&Unsigned, Kind::Node, own_record(), &mut envelope);
     let record = record.map_err(|_| c"the node signs")?;
     let mut buffer = [0; MAX_FRAME];
-    let bytes =
-        encode_beat(0, beat, Some(record), &[], &mut buffer).map_err(|_| c"the beat fits")?;
+    let bytes = encode_beat(0, beat, Some(record), &[], Membership::OPEN, &mut buffer);
+    let bytes = bytes.map_err(|_| c"the beat fits")?;
     let bytes = decode_beat(framed(bytes).ok_or(c"the frame of the beat")?);
-    let beat = bytes.map_err(|_| c"the beat is read")?.open(&Unsigned);
+    let beat = bytes.map_err(|_| c"the beat is read")?.beat.open(&Unsigned);
     let beat = beat.map_err(|_| c"the indexer verifies the record")?;
     let outcome = indexer.beat(now, &NODE, StreamId(1), &beat);
 
     let mut buffer = [0; MAX_FRAME];
-    let bytes = encode_ack(beat.sequence, &outcome.ack, None, &mut buffer);
+    let bytes = encode_ack(
+        beat.sequence,
+        &outcome.ack,
+        None,
+        Membership::OPEN,
+        &mut buffer,
+    );
     let bytes = bytes.map_err(|_| c"the ack fits")?;
     let answer = decode_ack(framed(bytes).ok_or(c"the frame of the ack")?);
     let answer = answer.map_err(|_| c"the ack is read")?;

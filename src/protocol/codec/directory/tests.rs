@@ -148,7 +148,7 @@ fn a_name_asked_for_has_at_most_63_bytes() {
 #[test]
 fn errors_name_their_cause() {
     let unknown = |field, code| DecodeError::UnknownCode { field, code };
-    assert_eq!(decode_request(&[0xa1, 0, 4]), Err(unknown("request", 4)));
+    assert_eq!(decode_request(&[0xa1, 0, 6]), Err(unknown("request", 6)));
     assert_eq!(decode_response(&[0xa1, 0, 2]), Err(unknown("response", 2)));
     let missing = |field, key| DecodeError::Missing { field, key };
     assert_eq!(decode_request(&[0xa0]), Err(missing("request", 0)));
@@ -272,6 +272,35 @@ proptest! {
         mutations(&request, |bytes| drop(decode_request(bytes)));
         mutations(&response, |bytes| drop(decode_response(bytes)));
     }
+}
+
+#[test]
+fn request_for_the_revocation_list_and_its_answer_have_the_bytes_of_the_protocol() {
+    assert_eq!(encode_request(&Request::Revocations), [0xa1, 0, 4]);
+    let more = [0xa2, 0, 4, 1, 0xf6];
+    assert_eq!(decode_request(&more), Ok(Request::Revocations));
+    assert_eq!(
+        encode_response(&Response::Revocations(&[])),
+        [0xa2, 0, 4, 1, 0x40]
+    );
+    let one = Response::Revocations(&[0xab]);
+    assert_eq!(encode_response(&one), [0xa2, 0, 4, 1, 0x41, 0xab]);
+    let of = |length: usize| {
+        let list = vec![7; length];
+        let bytes = written(|w| w.map(2)?.u8(0)?.u8(4)?.u8(1)?.bytes(&list)?.ok());
+        match decode_response(&bytes) {
+            Ok(Response::Revocations(list)) => Ok(list.len()),
+            Ok(other) => panic!("{other:?}"),
+            Err(error) => Err(error),
+        }
+    };
+    assert_eq!((of(0), of(4000)), (Ok(0), Ok(4000)));
+    let too_long = DecodeError::TooLong {
+        field: "revocation list",
+        length: 4001,
+        limit: 4000,
+    };
+    assert_eq!(of(4001), Err(too_long));
 }
 
 #[test]

@@ -11,11 +11,11 @@ fn encode_beat(sequence: u64, beat: &OutBeat, record: Option<&[u8]>, known: &[Pe
         with_record,
         ..beat.clone()
     };
-    encoded(|buffer| super::encode_beat(sequence, beat, record, known, buffer))
+    encoded(|buffer| super::encode_beat(sequence, beat, record, known, Membership::OPEN, buffer))
 }
 
 fn encode_ack(sequence: u64, ack: &Ack<'_>, clock: Option<WallReading>) -> Vec<u8> {
-    encoded(|buffer| super::encode_ack(sequence, ack, clock, buffer))
+    encoded(|buffer| super::encode_ack(sequence, ack, clock, Membership::OPEN, buffer))
 }
 
 fn plain_beat() -> OutBeat {
@@ -50,8 +50,10 @@ fn a_beat_without_its_record_leaves_the_record_out() {
     let mut beat = plain_beat();
     for (with_record, expected) in [(false, None), (true, Some(&[0xab][..]))] {
         beat.with_record = with_record;
-        let bytes = encoded(|buffer| super::encode_beat(0, &beat, Some(&[0xab]), &[], buffer));
-        assert_eq!(decode_beat(&bytes).unwrap().record, expected);
+        let bytes = encoded(|buffer| {
+            super::encode_beat(0, &beat, Some(&[0xab]), &[], Membership::OPEN, buffer)
+        });
+        assert_eq!(decode_beat(&bytes).unwrap().beat.record, expected);
     }
 }
 
@@ -66,8 +68,11 @@ fn a_beat_says_if_another_server_publishes_and_else_nothing() {
         bytes,
         [0xa4, 0, 0, 1, 1, 2, 0x1a, 0, 1, 0x5f, 0x90, 8, 0xf4]
     );
-    assert_eq!(decode_beat(&bytes).unwrap().publisher, Publisher::Another);
-    let silent = decode_beat(&[0xa3, 0, 0, 1, 0, 2, 0]).unwrap();
+    assert_eq!(
+        decode_beat(&bytes).unwrap().beat.publisher,
+        Publisher::Another
+    );
+    let silent = decode_beat(&[0xa3, 0, 0, 1, 0, 2, 0]).unwrap().beat;
     let default = Publisher::Receiver;
     assert_eq!(silent.publisher, default, "the default of version 1");
     let no_bool = decode_beat(&[0xa4, 0, 0, 1, 0, 2, 0, 8, 0]);
@@ -82,7 +87,12 @@ fn a_record_has_at_most_1024_bytes() {
         bytes
     };
     assert_eq!(
-        decode_beat(&bytes(1024)).unwrap().record.unwrap().len(),
+        decode_beat(&bytes(1024))
+            .unwrap()
+            .beat
+            .record
+            .unwrap()
+            .len(),
         1024
     );
     let error = DecodeError::TooLong {
@@ -91,6 +101,72 @@ fn a_record_has_at_most_1024_bytes() {
         limit: 1024,
     };
     assert_eq!(decode_beat(&bytes(1025)), Err(error));
+}
+
+/// What a member sends in a beat and an ack of this sequence.
+fn of_member(sequence: u64, membership: Membership<'_>) -> [Vec<u8>; 2] {
+    let (beat, ack) = (plain_beat(), Ack::accepted(Duration::from_secs(90)));
+    [
+        encoded(|buffer| super::encode_beat(sequence, &beat, None, &[], membership, buffer)),
+        encoded(|buffer| super::encode_ack(sequence, &ack, None, membership, buffer)),
+    ]
+}
+
+#[test]
+fn a_member_sends_its_grant_first_and_the_sequence_of_its_list_always() {
+    let member = Membership {
+        grant: Some(&[0xab]),
+        revocations: Some(0),
+    };
+    let [beat, ack] = of_member(0, member);
+    let body = [0, 0, 1, 1, 2, 0x1a, 0, 1, 0x5f, 0x90];
+    assert_eq!(beat, [&[0xa5][..], &body, &[6, 0x41, 0xab, 7, 0]].concat());
+    let body = [0, 0, 1, 0, 2, 0x1a, 0, 1, 0x5f, 0x90];
+    assert_eq!(ack, [&[0xa5][..], &body, &[8, 0x41, 0xab, 9, 0]].concat());
+    assert_eq!(decode_beat(&beat).unwrap().membership, member);
+    assert_eq!(decode_ack(&ack).unwrap().membership, member);
+    let [beat, ack] = of_member(1, member);
+    let later = Membership {
+        grant: None,
+        ..member
+    };
+    assert_eq!(decode_beat(&beat).unwrap().membership, later);
+    assert_eq!(decode_ack(&ack).unwrap().membership, later);
+}
+
+#[test]
+fn what_a_member_sends_says_the_same_without_its_membership() {
+    let member = Membership {
+        grant: Some(&[0xab]),
+        revocations: Some(7),
+    };
+    let ([beat, ack], [open_beat, open_ack]) =
+        (of_member(0, member), of_member(0, Membership::OPEN));
+    let read = |bytes| decode_beat(bytes).unwrap().beat;
+    assert_eq!(read(&beat), read(&open_beat));
+    let read = |bytes| decode_ack(bytes).unwrap().ack;
+    assert_eq!(read(&ack), read(&open_ack));
+}
+
+#[test]
+fn a_grant_has_at_most_384_bytes() {
+    let grant = [7; 385];
+    for (length, fits) in [(0, true), (384, true), (385, false)] {
+        let member = Membership {
+            grant: Some(&grant[..length]),
+            revocations: None,
+        };
+        let error = DecodeError::TooLong {
+            field: "grant",
+            length: 385,
+            limit: 384,
+        };
+        let [beat, ack] = of_member(0, member);
+        let beat = decode_beat(&beat).map(|read| read.membership.grant.map(<[u8]>::len));
+        let ack = decode_ack(&ack).map(|read| read.membership.grant.map(<[u8]>::len));
+        let expected = if fits { Ok(Some(length)) } else { Err(error) };
+        assert_eq!((beat, ack), (expected.clone(), expected));
+    }
 }
 
 #[test]
@@ -103,7 +179,7 @@ fn known_ids_are_at_most_sixteen() {
         (0..count).for_each(|_| bytes.extend(item(PeerId::from_bytes([1; 32]))));
         bytes
     };
-    assert_eq!(decode_beat(&bytes(16)).unwrap().known.len(), 16);
+    assert_eq!(decode_beat(&bytes(16)).unwrap().beat.known.len(), 16);
     let error = DecodeError::TooMany {
         field: "known ids",
         count: 17,
@@ -124,9 +200,19 @@ fn the_fullest_beat_fits_its_frame() {
         lease: Duration::MAX,
         ..plain_beat()
     };
-    let bytes = encode_beat(u64::MAX, &beat, Some(&[0; MAX_ENVELOPE_LEN]), &known);
+    let with_record = true;
+    let beat = OutBeat {
+        with_record,
+        ..beat
+    };
+    let member = Membership {
+        grant: Some(&[0; MAX_GRANT_LEN]),
+        revocations: Some(u64::MAX),
+    };
+    let record = Some(&[0; MAX_ENVELOPE_LEN][..]);
+    let bytes = encoded(|buffer| super::encode_beat(0, &beat, record, &known, member, buffer));
     assert!(bytes.len() <= MAX_FRAME);
-    assert_eq!(decode_beat(&bytes).unwrap().known, known);
+    assert_eq!(decode_beat(&bytes).unwrap().beat.known, known);
 }
 
 #[test]
@@ -157,7 +243,7 @@ fn a_small_buffer_takes_fewer_offers_or_says_that_it_is_too_small() {
     let all = encode_ack(0, &ack, None).len();
     let offers = |size: usize| {
         let mut buffer = vec![0; size];
-        let bytes = super::encode_ack(0, &ack, None, &mut buffer)?;
+        let bytes = super::encode_ack(0, &ack, None, Membership::OPEN, &mut buffer)?;
         Ok(decode_ack(bytes).unwrap().ack.offers.len())
     };
     assert_eq!((offers(all), offers(all - 1)), (Ok(2), Ok(1)));
@@ -235,7 +321,9 @@ fn errors_name_their_cause() {
 
 #[test]
 fn unknown_keys_and_any_order_are_fine() {
-    let beat = decode_beat(&[0xa5, 9, 0x82, 0xf6, 0xa0, 2, 5, 1, 2, 0x18, 99, 0xf4, 0, 7]).unwrap();
+    let beat = decode_beat(&[0xa5, 9, 0x82, 0xf6, 0xa0, 2, 5, 1, 2, 0x18, 99, 0xf4, 0, 7])
+        .unwrap()
+        .beat;
     assert_eq!((beat.sequence, beat.role), (7, Role::Native));
     assert_eq!(beat.lease, Duration::from_millis(5));
 }
@@ -244,7 +332,7 @@ fn unknown_keys_and_any_order_are_fine() {
 fn counts_and_times_beyond_reason_do_not_wrap() {
     let max = [0x1b, 255, 255, 255, 255, 255, 255, 255, 255];
     let bytes = [&[0xa4, 0, 0, 1, 0, 2][..], &max, &[4, 0x82], &max, &max].concat();
-    let beat = decode_beat(&bytes).unwrap();
+    let beat = decode_beat(&bytes).unwrap().beat;
     assert_eq!(beat.lease, Duration::from_millis(u64::MAX));
     assert_eq!(
         beat.load,
@@ -279,7 +367,8 @@ proptest! {
     ) {
         let bytes = encode_beat(sequence, &beat, record.as_deref(), &known);
         let got = decode_beat(&bytes).unwrap();
-        prop_assert_eq!(got, Beat {
+        prop_assert_eq!(got.membership, Membership::OPEN);
+        prop_assert_eq!(got.beat, Beat {
             sequence,
             role: beat.role,
             lease: beat.lease,
@@ -293,7 +382,8 @@ proptest! {
     #[test]
     fn acks_are_read_back(sequence: u64, ack in any_ack(), clock in any_clock()) {
         let bytes = encode_ack(sequence, &ack.as_ack(), clock);
-        prop_assert_eq!(decode_ack(&bytes).unwrap(), WireAck { sequence, ack, clock });
+        let membership = Membership::OPEN;
+        prop_assert_eq!(decode_ack(&bytes).unwrap(), WireAck { sequence, ack, clock, membership });
     }
 
     #[test]
@@ -328,7 +418,7 @@ proptest! {
 fn beat_is_in_order_if_its_sequence_is_the_one_that_is_due() {
     let bytes = encode_beat(5, &plain_beat(), None, &[]);
     for (due, is_in_order) in [(0, false), (4, false), (5, true), (6, false)] {
-        let beat = decode_beat(&bytes).unwrap().in_order(due);
+        let beat = decode_beat(&bytes).unwrap().beat.in_order(due);
         assert_eq!(beat.is_ok(), is_in_order, "{due}");
     }
 }
@@ -351,7 +441,8 @@ fn ack_answers_the_beat_that_waits_and_only_released_comes_unasked() {
             is_awaited,
         };
         let cause = |ack: &Ack<'_>| {
-            let ack = decode_ack(&encode_ack(sequence, ack, None)).unwrap();
+            let bytes = encode_ack(sequence, ack, None);
+            let ack = decode_ack(&bytes).unwrap();
             ack.cause(last).ok()
         };
         let case = format!("{sequence}, awaited: {is_awaited}");

@@ -22,6 +22,7 @@ fn record<'a>(addrs: &[&'a [u8]], name: &'a str, tags: &[(&'a str, &'a str)]) ->
         services: Services::new(),
         version: "",
         link_services: Default::default(),
+        grant: &[],
     }
 }
 
@@ -68,6 +69,34 @@ fn a_signer_drops_the_last_addresses_until_the_envelope_has_1024_bytes() {
     assert_eq!(kept(1024 - all), Ok(8));
     assert_eq!(kept(1024 - all + 1), Ok(7));
     assert_eq!(kept(1024), Err(SignError::NoAddress));
+}
+
+#[test]
+fn a_grant_in_a_record_has_at_most_384_bytes_and_takes_the_place_of_addresses() {
+    let grant = [7; 385];
+    let with = |length: usize| Record {
+        grant: &grant[..length],
+        ..record(&[&[9; 64][..]; 8], "a", &[])
+    };
+    let read = |length| {
+        let bytes = payload(&with(length));
+        [Kind::Indexer, Kind::Node]
+            .map(|kind| decode_record(kind, &bytes).map(|record| record.grant.len()))
+    };
+    for length in [0, 1, 384] {
+        assert_eq!(read(length), [Ok(length), Ok(length)]);
+    }
+    let error = DecodeError::TooLong {
+        field: "grant",
+        length: 385,
+        limit: 384,
+    };
+    assert_eq!(read(385), [Err(error.clone()), Err(error)]);
+    let (bare, mut buffer) = (Bare { more: 110 }, [0; MAX_ENVELOPE_LEN]);
+    let signed = sign(&bare, Kind::Node, with(384), &mut buffer).unwrap();
+    let kept = |record: &Record<'_>| (record.addrs.len(), record.grant.len());
+    let kept = open(&bare, Kind::Node, signed, kept).unwrap();
+    assert_eq!(kept, (7, 384));
 }
 
 #[test]
@@ -258,6 +287,7 @@ proptest! {
             services: services.into_iter().collect(),
             version: &version,
             link_services: Default::default(),
+            grant: &[],
         };
         let bytes = payload(&record);
         prop_assert_eq!(decode_record(Kind::Node, &bytes), Ok(record));

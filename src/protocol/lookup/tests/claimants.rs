@@ -231,6 +231,7 @@ fn unsigned_claim(n: u8, claims: &str) -> Vec<u8> {
         services: Default::default(),
         version: "",
         link_services: Default::default(),
+        grant: &[],
     })
 }
 

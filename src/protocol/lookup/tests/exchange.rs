@@ -86,6 +86,16 @@ fn answer_of_the_own_directory_alone_counts_no_servers() {
 }
 
 #[test]
+fn server_of_an_open_network_has_no_revocation_list() {
+    let mut native = native(None);
+    let answer = serve(&mut Box::new(EMPTY), Request::Revocations, &mut *native);
+    let Served::Now(Response::Revocations(list)) = answer else {
+        panic!("{answer:?}");
+    };
+    assert!(list.is_empty());
+}
+
+#[test]
 fn peer_that_finds_no_slot_is_told_to_come_back() {
     let (mut lookups, mut native) = (Box::new(EMPTY), native(Some(NATIVE)));
     let find = || find_pump(Reach::Network);
@@ -123,6 +133,7 @@ fn envelope(signer: u8, subject: u8) -> Vec<u8> {
         services: Default::default(),
         version: "",
         link_services: Default::default(),
+        grant: &[],
     };
     let payload = encoded(|buffer| encode_record(&record, buffer));
     [&[signer], &payload[..]].concat()

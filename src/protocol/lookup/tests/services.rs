@@ -33,6 +33,7 @@ fn offers(n: u8, service: &str) -> Vec<u8> {
         services: [service].into_iter().collect(),
         version: "",
         link_services: Default::default(),
+        grant: &[],
     })
 }
 

@@ -174,6 +174,7 @@ fn signed_by(peer: PeerId, name: &str, sequence: u64, tag: &str) -> (RecordInfo,
         services: Default::default(),
         version: "",
         link_services: Default::default(),
+        grant: &[],
     };
     (info, envelope(&record))
 }

@@ -10,6 +10,7 @@ use argh::FromArgs;
 use oc_discovery::{
     protocol::codec::{
         frame::MAX_FRAME,
+        grant::Membership,
         heartbeat::{WallReading, decode_beat, encode_ack, encode_beat},
     },
     protocol::{
@@ -101,19 +102,22 @@ fn frames(beats: u64) -> Result<(), String> {
         load: None,
     };
     let (mut buffer, mut out) = ([0; MAX_FRAME], [0; MAX_FRAME]);
-    let bytes =
-        encode_beat(100_000, &beat, None, &[], &mut buffer).map_err(|error| error.to_string())?;
+    let bytes = encode_beat(100_000, &beat, None, &[], Membership::OPEN, &mut buffer)
+        .map_err(|error| error.to_string())?;
     let clock = WallReading {
         ms: 1_776_124_800_000,
         synchronised: true,
     };
     for _ in 0..beats {
-        let beat = decode_beat(black_box(bytes)).map_err(|error| error.to_string())?;
+        let beat = decode_beat(black_box(bytes))
+            .map_err(|error| error.to_string())?
+            .beat;
         let ack = Ack::accepted(beat.lease);
         let _ = black_box(encode_ack(
             beat.sequence,
             black_box(&ack),
             Some(clock),
+            Membership::OPEN,
             &mut out,
         ));
     }

@@ -10,6 +10,7 @@ use libp2p::{Multiaddr, core::PeerRecord, identity::Keypair};
 use oc_discovery::{
     protocol::codec::{
         frame::MAX_FRAME,
+        grant::Membership,
         heartbeat::{decode_ack, encode_beat},
         record,
     },
@@ -174,7 +175,7 @@ impl Lease {
             load: None,
         };
         let bytes = frame(&encoded(|buffer| {
-            encode_beat(self.sequence, &beat, record, &[], buffer)
+            encode_beat(self.sequence, &beat, record, &[], Membership::OPEN, buffer)
         }));
         self.sequence += 1;
         self.stream.write_all(&bytes).await?;

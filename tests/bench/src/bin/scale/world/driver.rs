@@ -343,5 +343,6 @@ fn enveloped(info: &RecordInfo) -> Vec<u8> {
         services: Default::default(),
         version: Default::default(),
         link_services: Default::default(),
+        grant: &[],
     })
 }
