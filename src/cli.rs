@@ -5,6 +5,7 @@
 
 mod config;
 mod identity;
+mod network;
 mod roles;
 
 use std::ffi::OsString;
@@ -14,6 +15,7 @@ use argh::{FromArgs, SubCommands};
 use crate::config::nearest;
 pub(crate) use config::{Config, ConfigCheck, ConfigCommand, ConfigShow, Reload};
 pub(crate) use identity::{Action as IdentityAction, Export, Identity, Import, Reset};
+pub(crate) use network::{Grant, Network, NetworkAction, New, Revoke, ShowGrant};
 pub(crate) use roles::{Indexer, Native, Node};
 
 const PROGRAM: &str = "oc-discovery";
@@ -65,7 +67,7 @@ fn split(args: &[String]) -> Vec<&str> {
     let mut words = Vec::new();
     let first = args.first().map(String::as_str);
     // For these commands it stands for stdin or stdout; argh would take it for an option.
-    let is_stream = |arg| arg == "-" && matches!(first, Some("identity" | "support"));
+    let is_stream = |arg| arg == "-" && matches!(first, Some("identity" | "network" | "support"));
     let mut args = args.iter().map(String::as_str);
     for arg in args.by_ref() {
         match arg.split_once('=') {
@@ -231,6 +233,7 @@ pub(crate) enum Command {
     Reload(Reload),
     Id(Id),
     Identity(Identity),
+    Network(Network),
     Doctor(Doctor),
     Support(Support),
     Capacity(Capacity),

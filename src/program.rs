@@ -7,6 +7,7 @@ mod columns;
 mod config;
 mod drain;
 mod identity;
+mod network;
 mod nodes;
 mod status;
 mod support;
@@ -141,6 +142,7 @@ fn execute(command: Command) -> Result<(), Failure> {
         Command::Nodes(args) => nodes::run(&args),
         Command::Watch(args) => watch::run(&args),
         Command::Identity(args) => identity::run(&args),
+        Command::Network(args) => network::run(&args),
         Command::Drain(args) => drain::run(&args),
         Command::Config(args) => config::run(&args.command),
         Command::Reload(args) => config::reload(&args),

@@ -30,6 +30,7 @@ use miniserde::{Deserialize, Serialize};
 
 use self::journal::Journal;
 use self::line::{Format, line, shorten};
+pub(super) use self::line::{date, utc};
 use self::recent::Recent;
 use super::clock;
 use super::outlet::Outlet;

@@ -60,6 +60,8 @@ pub(crate) mod machines;
 pub(crate) mod metrics;
 mod mistakes;
 mod natives;
+#[cfg(feature = "program")]
+pub(crate) mod network;
 mod nodes;
 #[cfg(feature = "program")]
 mod notify;

@@ -15,6 +15,7 @@
 //! | `netlink`, `changes` | which addresses the host has, and what ends with one |
 //! | `addrs` | which of them are announced |
 //! | `scope`, `announce` | where a peer is, and which addresses it is told |
+//! | `grants` | what a closed network's key signs |
 //! | [`envelope`], [`frames`] | the keys of libp2p and its streams under the core's codec |
 //! | [`convert`], `events` | the core's words for libp2p's types, and for what happened |
 //! | `dial_back` | connections to peers that want to know whether they can be reached |
@@ -39,6 +40,8 @@ mod failure;
 pub(crate) mod file;
 pub(crate) mod frames;
 mod goaway;
+#[cfg(feature = "program")]
+pub(crate) mod grants;
 mod greeting;
 mod handshakes;
 pub(crate) mod joiner;

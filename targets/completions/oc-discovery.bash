@@ -37,6 +37,8 @@ _oc_discovery() {
         --format) _oc_discovery_offer -W 'text json openmetrics'; return ;;
         --state) _oc_discovery_offer -W 'alive left lost'; return ;;
         --role) _oc_discovery_offer -W 'native indexer node'; return ;;
+        --key) _oc_discovery_offer -f; return ;;
+        --until) return ;;
         --speed) return ;;
     esac
     case " $line " in
@@ -45,6 +47,10 @@ _oc_discovery() {
         " identity export "*) _oc_discovery_offer -W '--help'; _oc_discovery_offer -f ;;
         " identity import "*) _oc_discovery_offer -W '--help'; _oc_discovery_offer -f ;;
         " identity reset "*) _oc_discovery_offer -W '--help'; _oc_discovery_offer -d ;;
+        " network new "*) _oc_discovery_offer -W '--help'; _oc_discovery_offer -d ;;
+        " network grant "*) _oc_discovery_offer -W '--key --role --name --until --json --help' ;;
+        " network show "*) _oc_discovery_offer -W '--json --help' ;;
+        " network revoke "*) _oc_discovery_offer -W '--key --json --help' ;;
         " native "*) _oc_discovery_offer -W '--config --data-dir --listen --announce --announce-only --native --psk --no-mdns --trust-lan --log --verbose --log-format --lease --beat-interval --offload-interval --refresh-interval --gc-interval --connect-interval --dns --dns-zone --http --http-token --dns-sd --help' ;;
         " indexer "*) _oc_discovery_offer -W '--config --data-dir --listen --announce --announce-only --native --psk --no-mdns --trust-lan --log --verbose --log-format --lease --beat-interval --offload-interval --refresh-interval --gc-interval --connect-interval --dns --dns-zone --http --http-token --dns-sd --help' ;;
         " node "*) _oc_discovery_offer -W '--config --data-dir --listen --announce --announce-only --native --psk --no-mdns --trust-lan --log --verbose --log-format --lease --beat-interval --offload-interval --refresh-interval --gc-interval --connect-interval --dns --dns-zone --http --http-token --dns-sd --name --tag --service --check --check-interval --allow-exec --from-dns-sd --min-indexers --help' ;;
@@ -58,12 +64,13 @@ _oc_discovery() {
         " reload "*) _oc_discovery_offer -W '--data-dir --json --help'; _oc_discovery_offer -d ;;
         " id "*) _oc_discovery_offer -W '--data-dir --help'; _oc_discovery_offer -d ;;
         " identity "*) _oc_discovery_offer -W 'export import reset --help' ;;
+        " network "*) _oc_discovery_offer -W 'new grant show revoke --help' ;;
         " doctor "*) _oc_discovery_offer -W '--data-dir --json --help'; _oc_discovery_offer -d ;;
         " support "*) _oc_discovery_offer -W '--data-dir --help'; _oc_discovery_offer -f ;;
         " capacity "*) _oc_discovery_offer -W '--json --help' ;;
         " demo "*) _oc_discovery_offer -W '--speed --help' ;;
         " version "*) _oc_discovery_offer -W '--help' ;;
-        *) _oc_discovery_offer -W 'native indexer node status find nodes watch indexers drain config reload id identity doctor support capacity demo version --version --help' ;;
+        *) _oc_discovery_offer -W 'native indexer node status find nodes watch indexers drain config reload id identity network doctor support capacity demo version --version --help' ;;
     esac
 }
 complete -o filenames -F _oc_discovery oc-discovery

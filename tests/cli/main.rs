@@ -8,6 +8,7 @@ mod config;
 mod home;
 mod identity;
 mod line;
+mod network;
 mod schema;
 mod snapshots;
 mod terminal;

@@ -167,6 +167,10 @@ fn help_of_every_command_is_as_in_its_snapshot() {
         ["identity", "export"],
         ["identity", "import"],
         ["identity", "reset"],
+        ["network", "new"],
+        ["network", "grant"],
+        ["network", "show"],
+        ["network", "revoke"],
     ];
     let all = commands.iter().map(std::slice::from_ref);
     for words in all.chain(below.iter().map(<[&str; 2]>::as_slice)) {

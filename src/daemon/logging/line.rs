@@ -159,9 +159,17 @@ fn write_utc(out: &mut String, seconds: u64) -> fmt::Result {
     )
 }
 
+/// The time as in RFC 3339, in whole seconds.
+pub(in crate::daemon) fn utc(seconds: u64) -> String {
+    let mut text = String::new();
+    // Writing to a string does not fail.
+    let _ = write_utc(&mut text, seconds);
+    text
+}
+
 /// Year, month and day of the Gregorian calendar, `days` after 1970-01-01. Years are counted from
 /// March, so that the leap day is the last one (Howard Hinnant, `civil_from_days`).
-fn date(days: u64) -> (u64, u64, u64) {
+pub(in crate::daemon) fn date(days: u64) -> (u64, u64, u64) {
     let days = days + 719_468;
     let (era, day_of_era) = (days / 146_097, days % 146_097);
     let year_of_era =

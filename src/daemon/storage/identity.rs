@@ -28,7 +28,7 @@ pub(super) fn load(dir: &Path) -> Result<Option<Keypair>, StorageError> {
 }
 
 /// The key in a file, if there is that file.
-fn load_file(path: &Path) -> Result<Option<Keypair>, StorageError> {
+pub(super) fn load_file(path: &Path) -> Result<Option<Keypair>, StorageError> {
     let corrupt = |reason: String| StorageError::IdentityCorrupt {
         path: path.to_path_buf(),
         reason,

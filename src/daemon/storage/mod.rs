@@ -20,6 +20,8 @@
 mod codec;
 mod file;
 pub(super) mod identity;
+#[cfg(feature = "program")]
+pub(super) mod network;
 mod state;
 
 use std::fmt;
