@@ -92,7 +92,8 @@ pub(super) struct Greeted<S> {
     ends: Option<Arc<Ends>>,
     /// Bytes that were equal so far; if `refused`, bytes of the own greeting that are written.
     seen: u8,
-    refused: Option<Why>,
+    /// Boxed, because nearly all connections keep its place for nothing.
+    refused: Option<Box<Why>>,
 }
 
 impl<S> Greeted<S> {
@@ -193,13 +194,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Greeted<S> {
                 return Poll::Ready(Ok(n));
             }
             let read = buf.get(..n).unwrap_or_default();
-            this.refused = this.compare(cx, read);
+            this.refused = this.compare(cx, read).map(Box::new);
             if this.refused.is_none() {
                 return Poll::Ready(Ok(n));
             }
             this.seen = 0;
         }
-        let why = this.refused.unwrap_or(Why::OtherProtocol);
+        let why = this
+            .refused
+            .as_deref()
+            .copied()
+            .unwrap_or(Why::OtherProtocol);
         this.poll_refuse(cx, why).map(Err)
     }
 }

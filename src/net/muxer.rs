@@ -5,30 +5,52 @@
 //! second call finds nothing to do, and these turns take most of a server's time. So `poll` does
 //! nothing in a turn in which `poll_inbound` will do the work.
 //!
+//! The swarm asks a handler for its protocols in two places: to negotiate a stream that
+//! `poll_inbound` has just given it, and at the end of each turn, after a `poll_inbound` without a
+//! stream, to tell the handlers what has changed. For the second it keeps a table of their names
+//! for each connection, and looks each of them up twice for each beat. [`is_negotiating`] tells the
+//! two apart, so that a handler may have no names where nobody reads them.
+//!
 //! Invariant: each turn drives the inner muxer. The swarm skips `poll_inbound` only while too many
 //! streams are being negotiated. Their number grows only by a `poll_inbound` that is ready, and
-//! after such a call `poll` does the work itself.
+//! after such a call `poll` does the work itself. After a `poll_inbound` with a stream, this thread
+//! is negotiating until the next one without.
 
 use std::{
+    cell::Cell,
     pin::Pin,
     task::{Context, Poll},
 };
 
 use libp2p::core::muxing::{StreamMuxer, StreamMuxerEvent};
 
+thread_local! {
+    /// True where no muxer was asked yet: a name too many does no harm.
+    static NEGOTIATING: Cell<bool> = const { Cell::new(true) };
+}
+
+/// Whether the swarm, if it asks for protocols now, is going to negotiate a stream.
+pub(super) fn is_negotiating() -> bool {
+    NEGOTIATING.get()
+}
+
+/// As after a turn without a stream.
+#[cfg(test)]
+pub(super) fn end_turn() {
+    NEGOTIATING.set(false);
+}
+
 /// The muxer inside, driven once a turn.
 pub(super) struct OnceATurn<M> {
     inner: M,
-    /// The last turn ended with a pending `poll_inbound`, so this turn will call it too.
+    /// The last turn ended with a pending `poll_inbound`, or this is the first one: so this turn
+    /// will call it too.
     waits: bool,
 }
 
 impl<M> OnceATurn<M> {
     pub(super) fn new(inner: M) -> Self {
-        Self {
-            inner,
-            waits: false,
-        }
+        Self { inner, waits: true }
     }
 }
 
@@ -42,6 +64,7 @@ impl<M: StreamMuxer + Unpin> StreamMuxer for OnceATurn<M> {
     ) -> Poll<Result<Self::Substream, Self::Error>> {
         let stream = Pin::new(&mut self.inner).poll_inbound(cx);
         self.waits = stream.is_pending();
+        NEGOTIATING.set(stream.is_ready());
         stream
     }
 
@@ -131,6 +154,32 @@ mod tests {
             }
             *room -= 1;
         }
+    }
+
+    /// What the first turn finds is given on by `poll_inbound`, and needs no room before that.
+    #[test]
+    fn the_first_turn_drives_it_once() {
+        let mut muxer = OnceATurn::new(Counting {
+            driven: 0,
+            streams: 0,
+        });
+        assert_eq!(turn(&mut muxer, &mut 2), 1);
+    }
+
+    #[test]
+    fn names_are_needed_after_a_stream_and_not_at_the_end_of_a_turn() {
+        assert!(is_negotiating(), "no muxer was asked yet");
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut muxer = OnceATurn::new(Counting {
+            driven: 0,
+            streams: 1,
+        });
+        assert!(Pin::new(&mut muxer).poll(&mut cx).is_pending());
+        assert!(Pin::new(&mut muxer).poll_inbound(&mut cx).is_ready());
+        assert!(is_negotiating());
+        assert!(Pin::new(&mut muxer).poll(&mut cx).is_pending());
+        assert!(Pin::new(&mut muxer).poll_inbound(&mut cx).is_pending());
+        assert!(!is_negotiating());
     }
 
     #[test]

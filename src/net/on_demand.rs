@@ -36,6 +36,7 @@ use libp2p::{
 };
 
 use self::upgrade::{Name, Named, Unheld, give};
+use super::muxer::is_negotiating;
 
 /// Streams that wait for their handler at most. Few are enough, because the behaviour answers
 /// within one turn of the loop.
@@ -211,7 +212,7 @@ impl<H: ConnectionHandler> fmt::Debug for ToHandler<H> {
 #[derive(Debug)]
 pub(crate) enum FromHandler<T> {
     /// A handler is wanted.
-    Wanted(Ends),
+    Wanted(Box<Ends>),
     Inner(Box<T>),
 }
 
@@ -231,7 +232,7 @@ impl<H: ConnectionHandler> ConnectionHandler for OnDemandHandler<H> {
                 .map_upgrade(|upgrade| Either::Left(Unheld(SendWrapper(upgrade))))
                 .map_info(Either::Left),
             Self::Absent(absent) => {
-                let name = Name(absent.protocol.clone());
+                let name = Name(absent.protocol.clone().filter(|_| is_negotiating()));
                 SubstreamProtocol::new(Either::Right(Unheld(SendWrapper(name))), Either::Right(()))
             }
         }
@@ -256,7 +257,7 @@ impl<H: ConnectionHandler> ConnectionHandler for OnDemandHandler<H> {
                 .map(|event| event.map_custom(|event| FromHandler::Inner(Box::new(event)))),
             Self::Absent(absent) if absent.wants == Wants::Handler => {
                 absent.wants = Wants::Asked;
-                let wanted = FromHandler::Wanted(absent.ends.clone());
+                let wanted = FromHandler::Wanted(Box::new(absent.ends.clone()));
                 Poll::Ready(ConnectionHandlerEvent::NotifyBehaviour(wanted))
             }
             Self::Absent(_) => Poll::Pending,

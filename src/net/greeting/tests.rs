@@ -140,3 +140,9 @@ fn only_a_nonce_is_taken_for_a_key_and_no_other_protocol() {
         assert_eq!(why, Some(Why::OtherProtocol));
     }
 }
+
+/// Each connection keeps it for as long as it lives.
+#[test]
+fn what_is_beside_the_socket_is_small() {
+    assert!(size_of::<Greeted<()>>() <= 3 * size_of::<usize>());
+}

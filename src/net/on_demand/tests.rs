@@ -1,8 +1,9 @@
 use std::task::Waker;
 
-use libp2p::{identity::Keypair, swarm::dummy};
+use libp2p::{core::UpgradeInfo, identity::Keypair, swarm::dummy};
 
 use super::*;
+use crate::net::muxer;
 
 fn peer() -> PeerId {
     Keypair::generate_ed25519().public().to_peer_id()
@@ -103,4 +104,22 @@ fn the_behaviour_knows_connections_with_a_handler_only() {
         remaining_established: 1,
     }));
     assert!(on_demand.carried.is_empty());
+}
+
+#[test]
+fn a_connection_without_a_handler_names_its_protocol_only_for_a_stream() {
+    let handler = inbound(&mut on_demand(), 1);
+    let named = || match handler.listen_protocol().into_upgrade().0 {
+        Either::Right(name) => name.0.0.protocol_info().count(),
+        Either::Left(_) => unreachable!("it has no handler"),
+    };
+    assert_eq!(named(), 1);
+    muxer::end_turn();
+    assert_eq!(named(), 0);
+}
+
+/// A connection has room for an event in its task, in a message and in a queue.
+#[test]
+fn an_event_of_a_connection_is_small() {
+    assert!(size_of::<FromHandler<[u8; 1000]>>() <= 2 * size_of::<usize>());
 }

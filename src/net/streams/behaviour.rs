@@ -199,7 +199,10 @@ impl NetworkBehaviour for Streams {
                     .is_some_and(|outbound| outbound.ended(lease))
                 {
                     self.outbound.remove(&peer);
-                    Event::LeaseClosed { server: peer, why }
+                    Event::LeaseClosed {
+                        server: peer,
+                        why: why.map(|why| *why),
+                    }
                 } else {
                     return;
                 }
@@ -252,7 +255,7 @@ impl NetworkBehaviour for Streams {
             }
             Happened::Response { .. } => return,
             Happened::Malformed { frame, why } => Event::Malformed { peer, frame, why },
-            Happened::Watch(event) => match self.watch_happened(peer, connection, event) {
+            Happened::Watch(event) => match self.watch_happened(peer, connection, *event) {
                 Some(event) => event,
                 None => return,
             },

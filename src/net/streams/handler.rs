@@ -44,7 +44,7 @@ use super::{
     watch::Watches,
 };
 use crate::{
-    net::{Failure, Frame},
+    net::{Failure, Frame, muxer::is_negotiating},
     protocol::{PeerId, RequestId, StreamId, Verdict, watch::WatcherId},
 };
 
@@ -303,6 +303,7 @@ impl State {
             return Some(Happened::StreamClosed { stream, why: None });
         }
         if let Some((lease, why)) = self.leases_closed.pop() {
+            let why = why.map(Box::new);
             return Some(Happened::LeaseClosed { lease, why });
         }
         if let Some(inbound) = &mut self.inbound
@@ -321,7 +322,7 @@ impl State {
                 Ok(body) => Happened::Ack { lease, body },
                 Err(error) => {
                     self.outbound = None;
-                    let why = is_malformed(&error).then(|| Failure::malformed(&error));
+                    let why = is_malformed(&error).then(|| Box::new(Failure::malformed(&error)));
                     Happened::LeaseClosed { lease, why }
                 }
             });
@@ -335,7 +336,7 @@ impl State {
         if watches.is_idle() {
             self.watches = None;
         }
-        event.map(Happened::Watch)
+        event.map(|event| Happened::Watch(Box::new(event)))
     }
 
     fn poll_tasks(&mut self, cx: &mut Context<'_>) -> Option<Happened> {
@@ -398,14 +399,19 @@ impl ConnectionHandler for Handler {
     type InboundOpenInfo = ();
     type OutboundOpenInfo = Purpose;
 
+    /// On a connection of the peer, only for a stream that has come: nobody reads what the swarm
+    /// would keep of it. On one that we dialled, libp2p's identify tells the peer what it keeps.
     fn listen_protocol(&self) -> SubstreamProtocol<Ours> {
-        SubstreamProtocol::new(
-            Ours {
+        let is_dialled = self.0.remote.is_none();
+        let ours = match is_dialled || is_negotiating() {
+            true => Ours {
+                pongs: true,
                 serves: self.0.shared.serves,
-                identifies: self.0.remote.is_some(),
+                identifies: !is_dialled,
             },
-            (),
-        )
+            false => Ours::NONE,
+        };
+        SubstreamProtocol::new(ours, ())
     }
 
     fn connection_keep_alive(&self) -> bool {

@@ -63,10 +63,21 @@ impl Purpose {
 
 /// The protocols of the streams that are accepted.
 pub(crate) struct Ours {
+    /// Ping.
+    pub(super) pongs: bool,
     /// Heartbeat, directory and watch.
     pub(super) serves: bool,
     /// Identify.
     pub(super) identifies: bool,
+}
+
+impl Ours {
+    /// None at all.
+    pub(super) const NONE: Self = Self {
+        pongs: false,
+        serves: false,
+        identifies: false,
+    };
 }
 
 impl UpgradeInfo for Ours {
@@ -75,7 +86,7 @@ impl UpgradeInfo for Ours {
 
     fn protocol_info(&self) -> Self::InfoIter {
         [
-            Some(PING),
+            self.pongs.then_some(PING),
             self.serves.then_some(HEARTBEAT),
             self.serves.then_some(DIRECTORY),
             self.serves.then_some(WATCH),

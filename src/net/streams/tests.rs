@@ -5,19 +5,21 @@ use std::task::{Context, Poll, Waker};
 
 use libp2p::{
     Multiaddr,
-    core::{ConnectedPoint, Endpoint, transport::PortUse},
+    core::{ConnectedPoint, Endpoint, UpgradeInfo, transport::PortUse},
     identity::Keypair,
     swarm::{
-        ConnectionId, DialError, FromSwarm, NetworkBehaviour, NotifyHandler, ToSwarm,
+        ConnectionHandler, ConnectionId, DialError, FromSwarm, NetworkBehaviour, NotifyHandler,
+        ToSwarm,
         behaviour::{ConnectionClosed, ConnectionEstablished, DialFailure},
     },
 };
 
 use super::{
-    handler::{Command, Happened},
+    handler::{Command, Handler, Happened},
     mailbox::{BeatFrame, Outbox},
     *,
 };
+use crate::net::muxer;
 
 struct World {
     streams: Streams,
@@ -378,4 +380,34 @@ fn who_waits_for_connections_is_bounded() {
             ..
         }]
     ));
+}
+
+/// How many protocols the handler of a connection names to the swarm.
+fn named(handler: &Handler) -> usize {
+    handler.listen_protocol().upgrade().protocol_info().count()
+}
+
+#[test]
+fn a_connection_of_a_peer_names_its_protocols_only_for_a_stream() {
+    let mut world = World::new();
+    let (id, addr) = (ConnectionId::new_unchecked, Multiaddr::empty());
+    let peer = world.peer.into();
+    let theirs = world
+        .streams
+        .handle_established_inbound_connection(id(1), peer, &addr, &addr)
+        .unwrap();
+    let (role, port) = (Endpoint::Dialer, PortUse::New);
+    let ours = world
+        .streams
+        .handle_established_outbound_connection(id(2), peer, &addr, role, port)
+        .unwrap();
+    assert_eq!((named(&theirs), named(&ours)), (5, 4));
+    muxer::end_turn();
+    assert_eq!((named(&theirs), named(&ours)), (0, 4));
+}
+
+/// A connection has room for an event in its task, in a message and in a queue.
+#[test]
+fn an_event_of_a_connection_is_small() {
+    assert!(size_of::<Happened>() <= 40, "{}", size_of::<Happened>());
 }

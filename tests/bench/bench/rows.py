@@ -17,7 +17,7 @@ CLIENT_CORE = 1
 RATE = 150
 PUSHED = 16_384
 INDEXERS = 4
-# Of the program and of the load client, beside those of connections.
+# Of the program, beside those of connections: handshakes and clients of its socket among them.
 FEW_FILES = 400
 
 
@@ -81,25 +81,40 @@ def held(subject, tools, steps, rest_s, kind=None, word="lease"):
 
 
 def growth(program, tools, steps):
-    """One server: what a lease takes, and a beat, at each number of leases for which there are files."""
+    """One server: what a lease takes, and a beat, at each number of leases. The last step is as high as there may be files.
+
+    The first one is not counted: the system reads the text for it, which is no part of a lease.
+    """
     rows = {}
-    steps = [step for step in steps if step + FEW_FILES <= resource.getrlimit(resource.RLIMIT_NOFILE)[0]]
+    most = room_for_leases()
     with (
         program.serve(core=SERVER_CORE) as server,
         Client(tools / "load", server.address, program.kind, core=CLIENT_CORE) as client,
     ):
         time.sleep(1)
-        empty = server.memory_kib()["rss"]
-        count = 0
-        for step in steps:
-            client.join(step - count, RATE)
-            count = step
+        count, first, before = 0, None, None
+        for step in (1, *steps):
+            held = min(step, most)
+            if held <= count:
+                break
+            client.join(held - count, RATE)
             client.say(f"push {PUSHED}")
             time.sleep(1)
-            rows[f"growth_rss_kib_{step}"] = (server.memory_kib()["rss"] - empty) / step
-            client.say("flood 1")
-            rows[f"growth_beat_us_{step}"] = 1e6 / flood(server, client, 5)["per_cpu_s"]
+            rss = server.memory_kib()["rss"]
+            first = first or rss
+            if count:
+                rows[f"growth_rss_kib_{step}"] = (rss - first) / (held - 1)
+                rows[f"growth_more_kib_{step}"] = (rss - before) / (held - count)
+                client.say("flood 1")
+                rows[f"growth_beat_us_{step}"] = 1e6 / flood(server, client, 5)["per_cpu_s"]
+                rows[f"growth_held_{step}"] = held
+            count, before = held, rss
     return rows
+
+
+def room_for_leases():
+    """Leases for which a process may have open files. The program keeps one connection in eight for those that hold one."""
+    return (resource.getrlimit(resource.RLIMIT_NOFILE)[0] - FEW_FILES) * 7 // 8
 
 
 def churn(program, tools, numbers, rest_s):

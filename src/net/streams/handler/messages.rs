@@ -45,7 +45,8 @@ pub(crate) enum Command {
     Watch(WatchCommand),
 }
 
-/// The events of a connection for the behaviour.
+/// The events of a connection for the behaviour. Rare ones are boxed, because each connection has
+/// room for an event in several places.
 #[derive(Debug)]
 pub(crate) enum Happened {
     /// The peer's heartbeat stream is over. `why` is given if it sent what cannot be read.
@@ -57,7 +58,10 @@ pub(crate) enum Happened {
     Ack { lease: u64, body: Vec<u8> },
     /// Our heartbeat stream is over. `why` is given if it could not be opened, or if the server
     /// sent something invalid.
-    LeaseClosed { lease: u64, why: Option<Failure> },
+    LeaseClosed {
+        lease: u64,
+        why: Option<Box<Failure>>,
+    },
     /// The peer sent a directory request.
     Request { id: RequestId, body: Vec<u8> },
     /// The peer answered our request, or the request failed.
@@ -68,7 +72,7 @@ pub(crate) enum Happened {
     /// Our ping ended.
     Probed { verdict: Verdict },
     /// Something happened on a watch stream.
-    Watch(WatchEvent),
+    Watch(Box<WatchEvent>),
     /// The peer sent what cannot be read, and why.
     Malformed { frame: Frame, why: String },
 }
