@@ -106,6 +106,11 @@ fn native_started_with_the_first_alone_shares_indexers_with_it_in_both_direction
     });
     assert_eq!(first.status().used("guests"), 1);
     assert_eq!(second.status().used("guests"), 0);
+    // Their indexers are given to both of them, as the README says.
+    let _of_both = world.indexer("of-both", &[&first, &second], &[]);
+    for native in [&first, &second] {
+        native.until("OK", SLACK, |s| s.verdict.state.word() == "OK");
+    }
     // What it is told can be pasted.
     let hint = format!("start this native with --native {}", second.addr);
     eventually("the guest with its address", SLACK, || {

@@ -202,6 +202,17 @@ pub(in crate::daemon) fn explains(problem: &Problem) -> bool {
     judged(problem).is_some() && EXPLAIN.contains(&&*problem.code)
 }
 
+/// Whether the text has this address, and not one that it begins or ends.
+#[cfg(feature = "program")]
+pub(crate) fn is_named(at: &str, text: &str) -> bool {
+    let is_part = |letter: Option<char>| letter.is_some_and(char::is_alphanumeric);
+    text.match_indices(at).any(|(begin, _)| {
+        let (before, after) = text.split_at(begin);
+        let after = after.strip_prefix(at).unwrap_or_default();
+        !is_part(before.chars().last()) && !is_part(after.chars().next())
+    })
+}
+
 /// No reason is what a stranger can cause.
 fn judged(problem: &Problem) -> Option<Reason> {
     let state = match problem.severity {
@@ -294,7 +305,10 @@ impl Facts {
             leases: held,
             most_leases,
         } = self.indexers;
+        let is_elsewhere = alive == 0 && silent == 0 && dht_only > 0;
         let mut text = match alive {
+            // Whether they are alive it cannot know.
+            0 if is_elsewhere => "no indexer holds a lease here".to_owned(),
             0 => "no indexer is alive".to_owned(),
             alive => format!("{} alive", counted(&alive, "indexer")),
         };
@@ -303,6 +317,9 @@ impl Facts {
         }
         if dht_only > 0 {
             text += &format!(", {dht_only} known by the DHT only");
+        }
+        if is_elsewhere {
+            text += " (give them this native, too)";
         }
         if held > 0 {
             let nodes = (held / LEASES_OF_A_NODE).max(most_leases);

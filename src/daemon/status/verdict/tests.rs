@@ -83,6 +83,14 @@ fn native_tells_of_indexers_what_it_has_observed() {
             native(0, 1, 1),
             "DEGRADED native: no indexer is alive, 1 silent for 41 s, 1 known by the DHT only, 0 nodes taken in",
         ),
+        (
+            native(0, 0, 1),
+            "DEGRADED native: no indexer holds a lease here, 1 known by the DHT only (give them this native, too), 0 nodes taken in",
+        ),
+        (
+            native(0, 0, 0),
+            "DEGRADED native: no indexer is alive, 0 nodes taken in",
+        ),
     ] {
         assert_eq!(seen, told);
     }
