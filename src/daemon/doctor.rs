@@ -27,7 +27,10 @@ use super::{
     storage,
 };
 use crate::config::{EnvVars, default_data_dirs, service_socket_dirs};
+use crate::net::tcp::plain;
 
+/// What a new state takes beside the one before, with all that a process can know.
+const NEEDED_BYTES: u64 = 64 * 1024;
 /// How long a connection to an own address may take.
 const CONNECT: Duration = Duration::from_secs(2);
 
@@ -86,11 +89,7 @@ impl Diagnosis {
         self.ok &= severity == Severity::Notice;
         self.findings.push(Finding {
             about: about.into(),
-            state: match severity {
-                Severity::Notice => "notice",
-                Severity::Warning => "warning",
-                Severity::Critical => "critical",
-            },
+            state: severity.name(),
             what: what.into(),
             hint: Some(hint.into()),
         });
@@ -160,10 +159,13 @@ fn no_daemon(report: &mut Diagnosis, error: &client::Error) {
         NoDirectory(_) => "is --data-dir right? the daemon makes the directory when it starts",
         _ => {
             "start it, for example `systemctl start oc-discovery@node`, and ask again; as root if it is a service of \
-             the system"
+             the system, with --data-dir if it has another directory"
         }
     };
-    report.wrong("daemon", Severity::Critical, error.to_string(), hint);
+    // The hint has what to do.
+    let sentence = error.to_string();
+    let what = sentence.split("; ").next().unwrap_or_default();
+    report.wrong("daemon", Severity::Critical, what, hint);
 }
 
 /// The default data directory in which a daemon has run, if there is only one.
@@ -183,6 +185,18 @@ fn look_at_files(report: &mut Diagnosis, dir: &Path, identity: io::Result<()>) {
     }
     let right = format!("{shown} is for its owner alone");
     report.either("data-dir", open_dir(dir), right);
+    if let Ok(there) = rustix::fs::statvfs(dir)
+        && is_full(
+            there.f_bavail.saturating_mul(there.f_frsize),
+            there.f_files,
+            there.f_favail,
+        )
+    {
+        let what = format!("the file system of {shown} is full: the next save of the state fails");
+        let hint =
+            format!("`df -h {shown}` and `df -i {shown}` show it: remove what is not needed");
+        report.wrong("data-dir", Severity::Warning, what, &hint);
+    }
     match storage::peer_id_in(dir) {
         Ok(peer) => report.good("identity", peer.to_base58()),
         Err(error) => {
@@ -190,6 +204,12 @@ fn look_at_files(report: &mut Diagnosis, dir: &Path, identity: io::Result<()>) {
             report.wrong("identity", Severity::Critical, error.to_string(), hint);
         }
     }
+}
+
+/// Whether a file system takes no new state: of so many bytes and files that are free for this user.
+/// One without a limit of files says that it has none at all.
+fn is_full(free_bytes: u64, files: u64, free_files: u64) -> bool {
+    free_bytes < NEEDED_BYTES || (files > 0 && free_files == 0)
 }
 
 fn look_at_clock(report: &mut Diagnosis) {
@@ -275,7 +295,8 @@ fn look_at_sockets(report: &mut Diagnosis, status: &Status) {
         let socket = socket.and_then(|socket| socket.parse::<SocketAddr>().ok());
         if let Some(Err(error)) = socket.map(|at| TcpStream::connect_timeout(&at, CONNECT)) {
             fails = Some(format!(
-                "{addr} takes no connection from this host: {error}"
+                "{addr} takes no connection from this host: {}",
+                plain(&error)
             ));
         }
     }
@@ -340,6 +361,18 @@ impl fmt::Display for Diagnosis {
 mod tests {
     use super::*;
     use crate::config::Role;
+
+    #[test]
+    fn file_system_is_full_without_room_for_a_state_or_for_a_file() {
+        for (bytes, files, free_files, full) in [
+            (NEEDED_BYTES, 9, 1, false),
+            (NEEDED_BYTES - 1, 9, 1, true),
+            (NEEDED_BYTES, 9, 0, true),
+            (NEEDED_BYTES, 0, 0, false),
+        ] {
+            assert_eq!(is_full(bytes, files, free_files), full, "{bytes} {files}");
+        }
+    }
 
     pub(super) fn empty() -> Diagnosis {
         Diagnosis {

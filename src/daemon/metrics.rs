@@ -10,7 +10,9 @@
 
 use std::fmt::Write as _;
 
-use super::status::{CheckState, ReachableState, ServiceCheck, Status, Table, VerdictState};
+use super::status::{
+    CheckState, ReachableState, ServiceCheck, Severity, Status, Table, VerdictState,
+};
 use crate::config::Role;
 
 /// The beginning of every name.
@@ -97,10 +99,13 @@ const METRICS: &[Metric] = &[
             to.labelled(&[("state", &state.word().to_ascii_lowercase())], (s.verdict.state == state).into());
         }
     }),
-    metric("problems", Gauge, "What is wrong, by code, as doctor says it; no sample: nothing of the kind.", |s, to| {
-        by_name(s.problems.iter().map(|problem| problem.code.as_str()), |code, count| {
-            to.labelled(&[("code", code)], count);
-        });
+    metric("problems", Gauge, "What is wrong, by code and severity, as doctor says it; no sample: nothing of the kind.", |s, to| {
+        for severity in Severity::ALL {
+            let of = s.problems.iter().filter(|problem| problem.severity == severity);
+            by_name(of.map(|problem| problem.code.as_str()), |code, count| {
+                to.labelled(&[("code", code), ("severity", severity.name())], count);
+            });
+        }
     }),
     metric("reachable", Gauge, "Whether a server could connect to this process: 1 or 0; no sample: not known.", |s, to| {
         match s.reachable.as_ref().map(|it| it.state) {

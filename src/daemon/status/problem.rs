@@ -37,6 +37,21 @@ pub enum Severity {
     Critical,
 }
 
+#[cfg(feature = "program")]
+impl Severity {
+    /// All of them.
+    pub(crate) const ALL: [Self; 3] = [Self::Notice, Self::Warning, Self::Critical];
+
+    /// Its name, as in JSON.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Notice => "notice",
+            Self::Warning => "warning",
+            Self::Critical => "critical",
+        }
+    }
+}
+
 /// A server of this process: a native that it knows, or an indexer with which it holds or seeks a
 /// lease.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
