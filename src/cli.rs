@@ -48,6 +48,10 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command,
     if let Some(sentence) = needless_value(&args) {
         return Err(Exit::Usage(sentence));
     }
+    // As most programs have it. After a role it is the level of the log.
+    if args == ["-v"] {
+        return Ok(Command::Version(Version {}));
+    }
     let args = split(&args);
     let arguments = Arguments::from_args(&[PROGRAM], &args).map_err(|exit| match exit.status {
         Ok(()) => Exit::Tell(exit.output),
@@ -86,6 +90,9 @@ fn split(args: &[String]) -> Vec<&str> {
     words
 }
 
+/// How argh's list of the commands below a command begins.
+const NO_COMMAND: &str = "One of the following subcommands must be present: ";
+
 /// Makes one sentence that ends in advice of argh's error, which may have several lines.
 fn sentence(output: &str, args: &[&str]) -> String {
     const LONGEST: usize = 300;
@@ -98,6 +105,11 @@ fn sentence(output: &str, args: &[&str]) -> String {
         .collect();
     let text = text.trim_end_matches('.');
     let command = args.first().filter(|first| is_command(first));
+    if let (Some(list), Some(command)) = (text.strip_prefix(NO_COMMAND), command) {
+        let names: Vec<&str> = list.split(' ').filter(|name| *name != "help").collect();
+        let names = names.join(", ");
+        return format!("no command of {command} is given; give one of {names}");
+    }
     let Some(word) = text.strip_prefix("Unrecognized argument: ") else {
         let mut letters = text.chars();
         let first = letters.next().map(|letter| letter.to_ascii_lowercase());

@@ -18,6 +18,7 @@ use std::ffi::OsString;
 use std::fmt;
 use std::fs::OpenOptions;
 use std::io::{self, Write};
+use std::net::SocketAddr;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::process::ExitCode;
@@ -27,10 +28,12 @@ use crate::config::{Flags, LogFormat, Role, ends_a_peer_id, load, nearest};
 pub use crate::daemon::Allocator;
 use crate::daemon::capacity::CapacityReport;
 use crate::daemon::client::{self, Answer, Lines, NameOrPeerId, OperatorRequest};
-use crate::daemon::status::{Found, IndexerList, ListTally, NodeQuery, NodeRow};
+use crate::daemon::status::{Found, IndexerList, ListTally, NodeQuery, NodeRow, Status};
 use crate::daemon::{self, demo, doctor, logging, signals};
 use miniserde::{Deserialize, json};
 
+/// The characters of an id that lists show, of its end.
+const SHORT_ID: usize = 8;
 /// The command line is wrong.
 const USAGE: u8 = 2;
 /// Something may be missing, because not every server has answered.
@@ -65,7 +68,7 @@ impl Failure {
     fn new(code: u8, sentence: impl fmt::Display) -> Self {
         Failure {
             code,
-            sentence: sentence.to_string(),
+            sentence: without_numbers(&sentence.to_string()),
             of_daemon: false,
         }
     }
@@ -83,6 +86,16 @@ impl Failure {
             }
         }
     }
+}
+
+/// The sentences without the numbers of the system's errors, which say nothing to a person.
+fn without_numbers(sentences: &str) -> String {
+    let mut parts = sentences.split(" (os error ");
+    let mut text = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        text += part.split_once(')').map_or("", |(_, rest)| rest);
+    }
+    text
 }
 
 /// The failure if the answer lacks what was looked up. The answer may be incomplete.
@@ -197,6 +210,14 @@ fn find(args: &Find) -> Result<(), Failure> {
         );
         return Err(Failure::new(USAGE, sentence));
     }
+    if is_host_and_port(&args.query) {
+        let sentence = format!(
+            "{} is an address, and find looks for a name or a peer id; the daemon of this host is asked. --addr takes no \
+             value: it prints where a service of the node is reached, find --addr NAME [SERVICE]",
+            args.query
+        );
+        return Err(Failure::new(USAGE, sentence));
+    }
     let query = NameOrPeerId::parse(&args.query)?;
     let name = query.as_str().to_owned();
     let ends_an_id = ends_a_peer_id(&args.query);
@@ -213,6 +234,10 @@ fn find(args: &Find) -> Result<(), Failure> {
             show(&answer, true)?;
         }
         let given = &args.query;
+        if let Some(server) = server_with(args, given) {
+            let sentence = format!("no node is known as {name}: {server}");
+            return Err(not_found(sentence, found.shortfall()));
+        }
         let sentence = match ends_an_id.then(|| whole_id(args, given)) {
             Some(Some(node)) => format!(
                 "no node is known as {name}; {given} is the end of a peer id: did you mean {node}?"
@@ -244,6 +269,47 @@ fn find(args: &Find) -> Result<(), Failure> {
         note(format_args!("{claims} {name}: this is {peer}"));
     }
     print(addr)
+}
+
+/// Whether it is an address with a port, which is no name.
+fn is_host_and_port(text: &str) -> bool {
+    let is_host = |host: &str| !host.is_empty() && !host.contains(':');
+    text.parse::<SocketAddr>().is_ok()
+        || text
+            .rsplit_once(':')
+            .is_some_and(|(host, port)| is_host(host) && port.parse::<u16>().is_ok())
+}
+
+/// Which server has this id, or one with this end, as the daemon knows it: a sentence for a person.
+/// A program that reads JSON may ask again and again: none.
+fn server_with(args: &Find, id: &str) -> Option<String> {
+    let end = id.trim_start_matches('…');
+    if args.json || end.len() < SHORT_ID {
+        return None;
+    }
+    let asked = ask::<Status>(args.data_dir.as_deref(), &OperatorRequest::Status).ok()?;
+    let status = asked.value;
+    if status.peer_id.ends_with(end) {
+        let role = status.role;
+        return Some(format!(
+            "that is the {role} on this host; `oc-discovery status` shows it"
+        ));
+    }
+    let servers = status.servers.into_iter().map(|it| (it.role, it.peer_id));
+    let clients = status
+        .stream_records
+        .into_iter()
+        .map(|it| (it.role, it.peer_id));
+    let mut all = servers
+        .chain(clients)
+        .filter(|(role, _)| *role != Role::Node);
+    let (role, peer) = all.find(|(_, peer)| peer.ends_with(end))?;
+    let has_none = if role == Role::Native {
+        ", and natives have no record to show"
+    } else {
+        ""
+    };
+    Some(format!("that is the {role} {peer}{has_none}"))
 }
 
 /// The peer id with this end, in the list of all nodes.

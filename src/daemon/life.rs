@@ -239,7 +239,7 @@ fn beginning(called: &str, joined: &Joined) -> String {
 /// Why a native takes a node in.
 fn reason(shortage: Shortage) -> String {
     match shortage {
-        Shortage::NoneLive => "no indexer is live".to_owned(),
+        Shortage::NoneLive => "no indexer is alive".to_owned(),
         Shortage::Silent(1) => "the only live indexer does not answer".to_owned(),
         Shortage::Silent(live) => format!("none of {live} live indexers answers"),
         Shortage::Unsuitable(1) => {
@@ -303,7 +303,7 @@ mod tests {
             shortage: Some(shortage),
         };
         for (shortage, why) in [
-            (Shortage::NoneLive, "no indexer is live"),
+            (Shortage::NoneLive, "no indexer is alive"),
             (Shortage::Silent(2), "none of 2 live indexers answers"),
             (
                 Shortage::OffersFailed,

@@ -33,9 +33,9 @@ use crate::{
     },
 };
 use sentences::{
-    TABLE_NEARLY_FULL, TWO_DEVICES, drained, guest, itself_as_native, late_time, nearly_full,
-    no_address, no_native, no_native_there, own_at, own_identity_elsewhere, same_identity,
-    tells_of_no_native,
+    TABLE_NEARLY_FULL, TWO_DEVICES, drained, guest, is_own_copy, itself_as_native, joined,
+    late_time, nearly_full, no_address, no_native, no_native_there, own_at, own_identity_elsewhere,
+    same_identity, tells_of_no_native,
 };
 
 impl Driver<'_> {
@@ -124,7 +124,8 @@ impl Driver<'_> {
             let mut found = Findings::new(now, machine, &self.problems);
             machine.report(now, &mut found);
             let elsewhere = own_identity_elsewhere((server, called), found.leases);
-            self.problems.happened(now, elsewhere);
+            let listed = self.problems.first(is_own_copy);
+            self.problems.happened(now, joined(elsewhere, listed));
         } else if tells_of_no_native(reason) && machine.is_native(server) {
             let no_native = no_native_there(called, text(server));
             self.problems.happened(now, no_native);

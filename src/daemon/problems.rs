@@ -108,6 +108,12 @@ impl Problems {
         all.any(|mistake| mistake.code == code && mistake.about == about)
     }
 
+    /// The first that is listed of those that are meant.
+    pub(super) fn first(&self, is_meant: impl Fn(&Mistake) -> bool) -> Option<&Mistake> {
+        let mut all = self.all.iter().map(|problem| &problem.mistake);
+        all.find(|mistake| is_meant(mistake))
+    }
+
     /// The problems for `status`.
     pub(super) fn report(&self, now: Instant) -> Vec<status::Problem> {
         let shown = |problem: &Problem| status::Problem {

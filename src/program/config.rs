@@ -170,6 +170,10 @@ pub(super) fn reload(args: &Reload) -> Result<(), Failure> {
     let answer = ask::<Reloaded>(dir, &OperatorRequest::Reload)?;
     match answer.value.errors.is_empty() {
         true => show(&answer, args.json),
+        false if args.json => {
+            print(&answer.json)?;
+            Err(Failure::silent(USAGE))
+        }
         false => Err(Failure::new(USAGE, answer.value.errors.join("\n"))),
     }
 }

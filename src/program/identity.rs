@@ -102,5 +102,13 @@ fn is_there(path: &Path) -> Result<bool, Failure> {
 }
 
 fn failed(error: storage::StorageError) -> Failure {
-    Failure::new(1, error)
+    match error {
+        // Another directory is not what is meant.
+        storage::StorageError::Locked { dir, pid } => {
+            let pid = pid.map_or_else(String::new, |pid| format!(" (pid {pid})"));
+            let dir = dir.display();
+            Failure::new(1, format!("a daemon runs on {dir}{pid}: stop it first"))
+        }
+        other => Failure::new(1, other),
+    }
 }

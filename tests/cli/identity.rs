@@ -108,6 +108,20 @@ fn key_that_others_can_read_or_that_is_none_is_refused() {
 }
 
 #[test]
+fn file_that_is_no_key_is_said_to_be_none_whoever_can_read_it() {
+    let home = Home::new();
+    let (dir, file) = (home.path("dir"), home.path("node.toml"));
+    fs::write(&file, "name = \"cam\"\n").unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
+    let import = |dir: &str, file: &str| home.run(&["identity", "import", dir, file]);
+    let made = "give a file that `oc-discovery identity export` has made";
+    import(&dir, &file).failed(1, &["node.toml is no identity", made]);
+    let none = home.path("none");
+    import(&dir, &none).failed(1, &["none: there is no such file"]);
+    import(&file, &none).failed(1, &["node.toml: ", "is a file, and no directory"]);
+}
+
+#[test]
 fn reset_of_what_it_cannot_look_at_fails() {
     let home = Home::new();
     let (there, peer) = made(&home, "there");

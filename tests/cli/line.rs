@@ -26,11 +26,34 @@ const NOBODY: &str = concat!(
 fn version_is_a_command_too() {
     let version = concat!("oc-discovery ", env!("CARGO_PKG_VERSION"), "\n");
     let home = Home::new();
-    assert_eq!(home.run(&["version"]).done(), version);
+    for asked in ["version", "--version", "-V", "-v"] {
+        assert_eq!(home.run(&[asked]).done(), version, "{asked}");
+    }
     home.run(&["verison"])
         .usage(&["unknown command \"verison\": did you mean version?"]);
     home.run(&["native", "--lsiten", "x"])
         .usage(&["\"--lsiten\": did you mean --listen?"]);
+}
+
+#[test]
+fn command_without_the_one_below_it_is_told_which_there_are() {
+    let home = Home::new();
+    home.run(&["config"])
+        .usage(&["no command of config is given; give one of check, show"]);
+    home.run(&["identity"])
+        .usage(&["no command of identity is given; give one of export, import, reset"]);
+}
+
+#[test]
+fn address_is_not_looked_for_as_a_name() {
+    let home = Home::new();
+    for address in ["192.0.2.1:80", "[::1]:80", "host:80"] {
+        home.run(&["find", "--addr", address, "cam"]).usage(&[
+            "is an address",
+            "--addr takes no value",
+            "find --addr NAME",
+        ]);
+    }
 }
 
 #[test]

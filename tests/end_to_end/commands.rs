@@ -121,6 +121,32 @@ fn who_is_unknown_ends_with_a_sentence_and_1_on_every_role() {
 }
 
 #[test]
+fn server_that_is_looked_for_as_a_node_is_said_to_be_one() {
+    let town = Town::new();
+    let (native, indexer) = (&town.native, &town.indexer);
+    let ids = [native, indexer].map(|peer| peer.status().peer_id);
+    let [of_native, of_indexer] = ids.each_ref().map(|id| (&**id, &id[id.len() - 8..]));
+    let here = "that is the native on this host".to_owned();
+    let there = format!(
+        "that is the native {}, and natives have no record",
+        of_native.0
+    );
+    let end = format!("that is the indexer {}", of_indexer.0);
+    for (asked, query, said) in [
+        (native, of_native.0, &here),
+        (native, of_native.1, &here),
+        (indexer, of_native.0, &there),
+        (indexer, of_native.1, &there),
+        // An indexer has a record, which is found by its whole id.
+        (native, of_indexer.1, &end),
+    ] {
+        let answer = town.world.ask(asked, "find", &[query]);
+        assert_eq!(answer.code, Some(1), "{answer:?}");
+        assert!(answer.stderr.contains(said), "{query}: {answer:?}");
+    }
+}
+
+#[test]
 fn name_with_a_slip_is_known_again_among_those_that_are_there() {
     let town = Town::new();
     let said = |more: &[&str]| {

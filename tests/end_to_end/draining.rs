@@ -64,6 +64,9 @@ fn drained_indexer_keeps_its_nodes_while_no_other_one_has_a_place() {
     assert!(node.status().holds_lease_of(&only));
     let undone = world.ask(&only, "drain", &["--undo"]);
     assert_eq!(undone.stdout, "it takes nodes again; still here: 1 node\n");
+    let again = world.ask(&only, "drain", &["--undo"]);
+    let nothing = "there is no drain to undo: it takes nodes as before, and has ";
+    assert!(again.stdout.starts_with(nothing), "{again:?}");
     late.until("a lease with the indexer", SLACK, |s| {
         s.holds_lease_of(&only)
     });

@@ -78,7 +78,9 @@ fn a_native_tells_why_it_takes_a_node_in_and_where_it_goes() {
     let native = world.native("native", &[]);
     let pump = world.node("pump", &[&native], &["--name", "pump"]);
     let name = called(&pump, "pump");
-    native.logs(&format!("takes {name} at 127.0.0.1 in: no indexer is live"));
+    native.logs(&format!(
+        "takes {name} at 127.0.0.1 in: no indexer is alive"
+    ));
     let indexer = world.indexer("indexer", &[&native], &[]);
     let id = indexer.short_id();
     native.logs(&format!(

@@ -195,10 +195,13 @@ fn bad_file_changes_nothing_and_its_errors_reach_the_caller() {
     );
     assert_eq!((answer.code, &*answer.stderr), (Some(2), &*said));
     assert_eq!(answer.stdout, "");
+    let answer = world.ask(&cam, "reload", &["--json"]);
+    assert_eq!((answer.code, &*answer.stderr), (Some(2), ""));
+    assert!(answer.stdout.contains(":1:7: log = "), "{answer:?}");
     cam.signal(Signal::HUP);
     let wrong = format!("the configuration is wrong, nothing has changed: {path}:1:7");
-    eventually("both errors", SLACK, || {
-        (cam.log().matches(&wrong).count() == 2).then_some(())
+    eventually("all errors", SLACK, || {
+        (cam.log().matches(&wrong).count() == 3).then_some(())
     });
     let failed = problem(&cam, "reload-failed").unwrap();
     let first = format!("{path}:1:7: log = \"loud\": give one of ");

@@ -7,7 +7,10 @@ use std::time::Duration;
 
 use super::is_bound_in;
 use crate::config::peer_id_fault;
-use crate::daemon::{status::Refusal, storage};
+use crate::daemon::{
+    status::{Refusal, Span},
+    storage,
+};
 use crate::protocol::MAX_NAME_LEN;
 
 /// Why there is no answer. Its text is one sentence.
@@ -137,9 +140,10 @@ impl fmt::Display for Error {
             ),
             Error::Deaf(dir, patience) => write!(
                 f,
-                "the daemon on {} did not answer within {patience:?}; it may be stopped or \
+                "the daemon on {} did not answer within {}; it may be stopped or \
                  overloaded",
-                dir.display()
+                dir.display(),
+                Span::of(*patience)
             ),
             Error::Io(dir, error) => {
                 write!(f, "asking the daemon on {} failed: {error}", dir.display())

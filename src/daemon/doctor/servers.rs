@@ -10,7 +10,9 @@ use crate::{
     daemon::{
         mistakes::RESET,
         report::host_and_port,
-        status::{Plain, Server, ServerState, Severity, Source, Status, VerdictState, explains},
+        status::{
+            Plain, Server, ServerState, Severity, Source, Status, VerdictState, explains, is_named,
+        },
     },
     protocol::rivals::SAME_IDENTITY,
 };
@@ -59,7 +61,11 @@ fn look_at_server(report: &mut Diagnosis, status: &Status, server: &Server) -> b
         (ServerState::NoNative, _) => report.say("server", "note", format!("{what} is none")),
         // A problem names the cause. A node tries the indexers that natives offer: whether it holds
         // a lease is looked at below.
-        (_, Some(why)) if is_problem || server.role == Role::Indexer => {
+        (_, Some(_)) if is_problem => {
+            let what = format!("{what} grants no lease: the cause is named below");
+            report.say("server", "note", what);
+        }
+        (_, Some(why)) if server.role == Role::Indexer => {
             report.say("server", "note", format!("{what}: {}", Plain(why)));
         }
         (_, Some(why)) => {
@@ -197,16 +203,6 @@ fn hint_for(why: &str, at: &str) -> String {
     } else {
         "`oc-discovery doctor` there says more".to_owned()
     }
-}
-
-/// Whether the text has this address, and not one that it begins or ends.
-fn is_named(at: &str, text: &str) -> bool {
-    let is_part = |letter: Option<char>| letter.is_some_and(char::is_alphanumeric);
-    text.match_indices(at).any(|(begin, _)| {
-        let (before, after) = text.split_at(begin);
-        let after = after.strip_prefix(at).unwrap_or_default();
-        !is_part(before.chars().last()) && !is_part(after.chars().next())
-    })
 }
 
 #[cfg(test)]

@@ -51,7 +51,26 @@ pub(in crate::daemon) const RESET: &str = "stop it, type `oc-discovery identity 
 /// What such a problem is about if this server says that the other device has the identity of this
 /// one.
 pub(super) fn own_at(server: &PeerId) -> String {
-    format!("own at {}", text(server))
+    format!("{OWN}{}", text(server))
+}
+
+const OWN: &str = "own at ";
+
+/// Whether a server has said that another device has the identity of this one.
+pub(super) fn is_own_copy(mistake: &Mistake) -> bool {
+    mistake.code == TWO_DEVICES && mistake.about.starts_with(OWN)
+}
+
+/// What another server says of the same copy, as the listed problem has it: it is one copy.
+pub(super) fn joined(elsewhere: Mistake, listed: Option<&Mistake>) -> Mistake {
+    match listed {
+        Some(known) => Mistake {
+            about: known.about.clone(),
+            what: known.what.clone(),
+            ..elsewhere
+        },
+        None => elsewhere,
+    }
 }
 
 /// This indexer is being drained: an operator may have forgotten it.
@@ -160,7 +179,12 @@ pub(super) fn nearly_full(stats: &TableStats, was: bool, granted: usize) -> Opti
             _ => Severity::Warning,
         },
         about: name.into(),
-        what: format!("the table {name} is nearly full: {used} of {capacity} places are taken"),
+        what: match used >= capacity {
+            true => format!("the table {name} is full: all {capacity} places are taken"),
+            false => {
+                format!("the table {name} is nearly full: {used} of {capacity} places are taken")
+            }
+        },
         hint: match name {
             CONNECTIONS => "raise the limit of open files (LimitNOFILE=), or add indexers".into(),
             _ => "add indexers, or build with larger tables (`oc-discovery capacity` lists them)"
@@ -392,6 +416,20 @@ mod tests {
         assert!(!problems.is_empty());
         problems.over(now, TWO_DEVICES, &own_at(&keeps));
         assert!(problems.is_empty());
+    }
+
+    #[test]
+    fn copy_is_listed_once_however_many_servers_keep_the_other_one() {
+        let servers = [1, 2].map(|n| PeerId::from_bytes([n; 32]));
+        let [one, other] = servers.each_ref();
+        let first = own_identity_elsewhere((one, "indexer 1"), 1);
+        assert_eq!(joined(first.clone(), None), first);
+        let second = joined(
+            own_identity_elsewhere((other, "indexer 2"), 0),
+            Some(&first),
+        );
+        assert_eq!((&second.about, &second.what), (&first.about, &first.what));
+        assert_eq!(second.severity, Severity::Critical, "it has become worse");
     }
 
     #[test]

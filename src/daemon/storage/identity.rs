@@ -40,6 +40,10 @@ pub(super) fn load_file(path: &Path) -> Result<Option<Keypair>, StorageError> {
     if !metadata.is_file() {
         return Err(corrupt("not a regular file".to_owned()));
     }
+    let bytes = file::read_at_most(&file, MAX_BYTES)
+        .map_err(StorageError::io("read", path))?
+        .ok_or_else(|| corrupt(format!("longer than {MAX_BYTES} bytes")))?;
+    let keypair = keypair_of(&bytes).map_err(corrupt)?;
     let mode = metadata.permissions().mode() & 0o7777;
     if mode & 0o077 != 0 {
         return Err(StorageError::IdentityOpen {
@@ -47,17 +51,15 @@ pub(super) fn load_file(path: &Path) -> Result<Option<Keypair>, StorageError> {
             mode,
         });
     }
-    let bytes = file::read_at_most(&file, MAX_BYTES)
-        .map_err(StorageError::io("read", path))?
-        .ok_or_else(|| corrupt(format!("longer than {MAX_BYTES} bytes")))?;
-    keypair_of(&bytes).map(Some).map_err(corrupt)
+    Ok(Some(keypair))
 }
 
 fn keypair_of(bytes: &[u8]) -> Result<Keypair, String> {
     if bytes.is_empty() {
         return Err("it is empty".to_owned());
     }
-    let keypair = Keypair::from_protobuf_encoding(bytes).map_err(|error| error.to_string())?;
+    let keypair = Keypair::from_protobuf_encoding(bytes)
+        .map_err(|_| "it is no private key as libp2p writes one".to_owned())?;
     match keypair.key_type() {
         KeyType::Ed25519 => Ok(keypair),
         _ => Err("not an Ed25519 key".to_owned()),
@@ -93,16 +95,22 @@ pub(crate) enum ImportFrom<'a> {
 /// Takes the key, if `dir` has no other one. The caller holds the lock of `dir`.
 #[cfg(feature = "program")]
 pub(super) fn import(dir: &Path, from: &ImportFrom<'_>) -> Result<PeerId, StorageError> {
+    let no_export = |name: String, reason| StorageError::NoExport { name, reason };
     let keypair = match from {
-        ImportFrom::File(path) => load_file(path)?.ok_or_else(|| {
-            let missing = io::Error::from(io::ErrorKind::NotFound);
-            StorageError::io("open", path)(missing)
-        })?,
+        ImportFrom::File(path) => match load_file(path) {
+            Ok(Some(keypair)) => keypair,
+            Ok(None) => {
+                return Err(StorageError::io("open", path)(
+                    io::ErrorKind::NotFound.into(),
+                ));
+            }
+            Err(StorageError::IdentityCorrupt { path, reason }) => {
+                return Err(no_export(path.display().to_string(), reason));
+            }
+            Err(error) => return Err(error),
+        },
         ImportFrom::Bytes(bytes) => {
-            keypair_of(bytes).map_err(|reason| StorageError::IdentityCorrupt {
-                path: "what stdin gave".into(),
-                reason,
-            })?
+            keypair_of(bytes).map_err(|reason| no_export("what stdin gave".into(), reason))?
         }
     };
     let peer = keypair.public().to_peer_id();

@@ -232,6 +232,14 @@ pub(crate) enum StorageError {
         /// What is wrong with it.
         reason: String,
     },
+    /// What was to be imported is no identity.
+    #[cfg(feature = "program")]
+    NoExport {
+        /// The file, or what else it came from.
+        name: String,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// The system refused.
     Io {
         /// The operation that failed, as a verb.
@@ -267,7 +275,7 @@ impl fmt::Display for StorageError {
             #[cfg(feature = "program")]
             Self::NoIdentity { dir } => write!(
                 f,
-                "there is no identity in {}: start a daemon on it first, or give another --data-dir",
+                "there is no identity in {}: no daemon has run on it; give the data directory of a daemon",
                 dir.display()
             ),
             #[cfg(feature = "program")]
@@ -283,6 +291,11 @@ impl fmt::Display for StorageError {
                  run `chmod 600 {path}`",
                 path = path.display()
             ),
+            #[cfg(feature = "program")]
+            Self::NoExport { name, reason } => write!(
+                f,
+                "{name} is no identity ({reason}): give a file that `oc-discovery identity export` has made"
+            ),
             Self::IdentityCorrupt { path, reason } => write!(
                 f,
                 "{path} is no usable private key ({reason}): restore it, or move it away to become a new peer",
@@ -295,7 +308,17 @@ impl fmt::Display for StorageError {
                 path.display()
             ),
             Self::Io { doing, path, error } => {
-                write!(f, "cannot {doing} {}: {error}", path.display())
+                write!(f, "cannot {doing} {}: ", path.display())?;
+                match error.kind() {
+                    io::ErrorKind::NotFound => f.write_str("there is no such file or directory"),
+                    io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory => {
+                        f.write_str("a part of this path is a file, and no directory")
+                    }
+                    io::ErrorKind::PermissionDenied => {
+                        write!(f, "{error}; do this as its owner, or as root")
+                    }
+                    _ => error.fmt(f),
+                }
             }
         }
     }

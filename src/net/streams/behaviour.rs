@@ -22,7 +22,7 @@ use super::{
     Dial, Event, Owed, Streams,
     contact::Health,
     handler::{Command, Handler, Happened},
-    traced,
+    last, traced,
 };
 use crate::{
     net::Failure,
@@ -39,7 +39,7 @@ impl Streams {
     }
 
     fn connected(&mut self, peer: PeerId, connection: ConnectionId) {
-        log::debug!("connected with {}", libp2p::PeerId::from(peer));
+        log::debug!("connected with {}", last(&peer));
         self.contacts.entry(peer).or_default().connected(connection);
         self.dials.retain(|dial| dial.peer != peer);
         for command in self.take_waiting(&peer) {
@@ -48,7 +48,7 @@ impl Streams {
     }
 
     fn disconnected(&mut self, peer: PeerId, connection: ConnectionId) {
-        log::debug!("a connection with {} has ended", libp2p::PeerId::from(peer));
+        log::debug!("a connection with {} has ended", last(&peer));
         if let Some(contact) = self.contacts.get_mut(&peer) {
             let lost = contact.take_leases(connection);
             if contact.disconnected(connection) {
@@ -92,7 +92,7 @@ impl Streams {
             return;
         }
         let why = Failure::of_dial(why, &self.own);
-        log::debug!("dial of {} failed: {why}", libp2p::PeerId::from(peer));
+        log::debug!("dial of {} failed: {why}", last(&peer));
         for command in self.take_waiting(&peer) {
             self.failed(peer, command, &why);
         }

@@ -10,9 +10,9 @@ use std::fmt;
 use super::super::width::{cut, padded, width, wrapped};
 use crate::config::Role;
 use crate::daemon::status::{
-    CheckState, LiveIndexer, PeerState, Plain, Protocol, Server, ServerState, Service,
+    CheckState, LiveIndexer, PeerState, Plain, Problem, Protocol, Server, ServerState, Service,
     ServiceCheck, Severity, Source, Span, Status, StreamRecord, VerdictState, counted,
-    host_and_port, short_id, sort, sort_few,
+    host_and_port, is_named, short_id, sort, sort_few,
 };
 
 /// Peers that are shown without `--all`.
@@ -211,7 +211,7 @@ impl Sheet<'_> {
             let addr = server.addr.clone().unwrap_or_default();
             let (role, id) = (server.role.to_string(), short_id(&server.peer_id));
             Row {
-                note: error_of(server),
+                note: error_of(server, &self.status.problems),
                 ..Row::new(tone, [role, addr, id, state_of(server)])
             }
         });
@@ -462,8 +462,16 @@ fn state_of(server: &Server) -> String {
 }
 
 /// Why a server fails, and when it is tried again.
-fn error_of(server: &Server) -> Option<String> {
-    let error = server.last_error.as_ref()?;
+/// Why it grants no lease. What a problem says of its address is not said again.
+fn error_of(server: &Server, problems: &[Problem]) -> Option<String> {
+    let error = server.last_error.as_deref()?;
+    let is_of = |problem: &&Problem| {
+        let at = server.addr.as_deref();
+        at.is_some_and(|at| is_named(at, &problem.what)) && problem.severity != Severity::Notice
+    };
+    let said = problems.iter().find(is_of);
+    let said = said.map(|problem| format!("see the problem {}", problem.code));
+    let error = said.as_deref().unwrap_or(error);
     let next = server.next_try_ms.map(Span::ms);
     let next = next.map_or_else(String::new, |next| format!("; next try in {next}"));
     Some(format!("{error}{next}"))

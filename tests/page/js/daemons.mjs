@@ -71,7 +71,7 @@ async function life(browser, world) {
     await shot("taken-in");
     const indexer = await world.start("indexer", "indexer", "--native", native.addr, ...FAST.slice(-2));
     await all(async (tab) => {
-      await tab.says("#event-list", /indexer .* is live/);
+      await tab.says("#event-list", /indexer .* is alive/);
       await tab.says("#event-list", /is offloaded to an indexer/);
       await tab.says("#map-sum", /1 native · 1 indexer · 1 node$/);
       const cell = `#picture .srv[aria-label*="${indexer.id.slice(-8)}"]`;

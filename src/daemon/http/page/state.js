@@ -135,7 +135,7 @@ function takeStatus(status) {
   if (status.uptime_ms < before.uptime_ms + age - (S.lost ? 1500 : 9000)) say("~", "the daemon was started again");
   const ids = (s, field) => new Set(list(s[field]).map((one) => one.peer_id));
   const [live, had] = [ids(status, "live_indexers"), ids(before, "live_indexers")];
-  for (const id of live) if (!had.has(id)) { say("+", `indexer ${titled(id)} is live`); S.ghosts.delete(id); }
+  for (const id of live) if (!had.has(id)) { say("+", `indexer ${titled(id)} is alive`); S.ghosts.delete(id); }
   for (const id of had) if (!live.has(id)) { say("!", `indexer ${titled(id)} is gone`); S.ghosts.set(id, S.at); }
   const [taken, took] = [ids(status, "responsible_peers"), ids(before, "responsible_peers")];
   for (const id of taken) if (!took.has(id)) say("+", `this native takes node ${titled(id)} in`);
