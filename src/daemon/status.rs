@@ -37,8 +37,8 @@ pub(crate) use text::Span;
 pub(super) use text::table;
 #[cfg(feature = "program")]
 pub(crate) use text::{host_and_port, is_obeyed};
-pub(super) use verdict::explains;
 #[cfg(feature = "program")]
+pub(super) use verdict::explains;
 #[cfg(feature = "program")]
 pub(crate) use verdict::is_named;
 pub(super) use verdict::{Facts, FailingServer, Indexers};
