@@ -323,7 +323,7 @@ fn whole_id(args: &Find, end: &str) -> Option<String> {
     found
 }
 
-/// Names that are compared with one that nobody has.
+/// Names that are compared with one that no node has.
 const MOST_NAMES: usize = 1000;
 
 /// The name of a node that differs from this one in few letters, and not in the first one, so that

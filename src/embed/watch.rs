@@ -34,7 +34,7 @@ pub enum Event {
         silent: Vec<String>,
         /// Servers for which there was no place: their nodes are not told of.
         unwatched: u16,
-        /// How often there was no room for a node, of which it is then not told that it is gone.
+        /// How often there was no room for a node. The end of such a node is not reported.
         untracked: u64,
     },
 }

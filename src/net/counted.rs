@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 
-/// A number of things, each of which has this name: `1 node`, `2 nodes`.
+/// A number of things with this name: `1 node`, `2 nodes`.
 pub(crate) fn counted(number: &dyn Display, name: &str) -> String {
     let number = number.to_string();
     let plural = match (&*number, name.ends_with('s')) {

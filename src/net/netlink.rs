@@ -62,7 +62,7 @@ const TURN: usize = 32;
 /// changed routes.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Connections opened by this process of which the local address is remembered.
+/// The local addresses of at most so many own connections are remembered.
 const MAX_DIALLED: usize = 64;
 
 thread_local! {

@@ -262,8 +262,8 @@ impl Instance {
         }
     }
 
-    /// Forgets the addresses that its host does not have any more: those of this link and of a
-    /// family of which the packet tells all.
+    /// Forgets the addresses that its host does not have any more. The packet has all addresses of
+    /// a family on this link.
     fn flush(&mut self, packet: &Packet, links: LinkSet) {
         let told = || {
             let of_host = packet.records.iter();

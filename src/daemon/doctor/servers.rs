@@ -17,7 +17,7 @@ use crate::{
     protocol::rivals::SAME_IDENTITY,
 };
 
-const UNFOUND: &str = "no server grants a lease, so that nobody finds this process";
+const UNFOUND: &str = "no server grants a lease, so no peer can find this process";
 
 /// Looks at the servers of the daemon, and at the leases that they grant.
 pub(super) fn look_at_servers(report: &mut Diagnosis, status: &Status) {

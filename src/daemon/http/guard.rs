@@ -1,4 +1,4 @@
-//! Who may ask: the token, and names of this host.
+//! Which requests are answered: those with the token, and with a name of this host.
 //!
 //! A page of another site can make a browser ask this server if its own name leads to this host
 //! (DNS rebinding). The browser then names that site in `Host`, and has no token for it. So a

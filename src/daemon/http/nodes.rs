@@ -205,8 +205,8 @@ fn target(row: &NodeRow, service: &Service) -> Option<Target> {
     })
 }
 
-/// The tags, each with the name of its label. Of tags with one name it is the one whose key is that
-/// name, or else the first.
+/// The tags, each with the name of its label. If several have one name, the one with that name as
+/// its key is taken, or else the first.
 fn tag_labels(tags: &BTreeMap<String, String>) -> BTreeMap<String, &str> {
     let mut labels = BTreeMap::new();
     for (key, value) in tags {

@@ -177,7 +177,7 @@ fn ways() -> Vec<Told> {
         told("no address to announce", "the process", address(false)),
         told("loopback addresses alone", "the process", address(true)),
         told(
-            "a native nobody has named here",
+            "a native that is not configured here",
             "the native",
             guest(&peer(OTHER), None),
         ),

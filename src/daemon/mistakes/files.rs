@@ -1,10 +1,10 @@
 //! What is wrong with the files of a daemon: its data directory, the file of the pre-shared key,
 //! and its configuration.
 //!
-//! A directory or a key that others can read is a problem, and no reason not to run: a device that
-//! is reached by nobody after an update helps nobody, and a key is often given to a group on
-//! purpose. The identity is different: the program makes that file itself, so other permissions are
-//! never meant, and they are refused ([`storage`](super::super::storage)).
+//! A directory or a key that others can read is a problem, but the daemon runs: otherwise a device
+//! could not be reached after an update, and a key is often given to a group on purpose. The
+//! identity is different: the program makes that file itself, so other permissions are never meant,
+//! and they are refused ([`storage`](super::super::storage)).
 
 use std::{
     fs::Metadata,
@@ -15,8 +15,8 @@ use std::{
 
 use super::super::{problems::Mistake, status::Severity, storage::identity::IDENTITY};
 
-/// Permissions on the data directory beyond those of the owner that are meant by nobody. The group
-/// may enter it, to reach the control socket.
+/// Permissions on the data directory beyond those of the owner, which are always a mistake. Without
+/// them the group may enter it, to reach the control socket.
 const DIR_OPEN: u32 = 0o067;
 /// The same for the file of the key, which a group may read.
 const KEY_OPEN: u32 = 0o027;

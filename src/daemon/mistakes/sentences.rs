@@ -230,7 +230,7 @@ pub(super) fn itself_as_native() -> Mistake {
     }
 }
 
-/// Nobody can use the addresses that are announced. `only_here`: peers of other hosts are
+/// No peer can use the addresses that are announced. `only_here`: peers of other hosts are
 /// connected, and the addresses lead to this host alone.
 pub(super) fn no_address(role: Role, has_some: bool, only_here: bool) -> Option<Mistake> {
     let what = match (has_some, only_here) {

@@ -196,8 +196,8 @@ impl IndexerList {
 /// Servers of one kind that are named in one line.
 const MOST_NAMED: usize = 4;
 
-/// What an answer lacks of which servers did not answer, refused or were partial, with the ends of
-/// their ids; `None`: nothing.
+/// What an answer lacks, because these servers did not answer, refused or were partial, with the
+/// ends of their ids; `None`: nothing.
 pub(crate) fn shortfall(complete: bool, asked: u64, lacks: [&Vec<String>; 3]) -> Option<String> {
     let what = [
         "did not answer",

@@ -11,8 +11,8 @@
 //! | node | no lease at all | fewer leases than it wants, or only with a native; a check of a service fails |
 //! | all | a critical problem | a problem that is a warning; not a notice |
 //!
-//! What is told of indexers is what was observed: *alive* is one whose beats come, *silent* one
-//! whose beats do not or whose stream has ended while its lease lasts. A native does not know how
+//! The verdict states what was observed of indexers: *alive* is one that beats, *silent* one that
+//! does not beat, or whose stream has ended, while its lease lasts. A native does not know how
 //! many nodes there are, because indexers report leases, and a node holds [`LEASES_OF_A_NODE`] by
 //! default.
 //!

@@ -325,8 +325,8 @@ impl Pace {
     }
 }
 
-/// The links from which a packet of this sender may be: those in whose network its address is, or
-/// that have link-local addresses of its family.
+/// The links that a packet of this sender may come from: they have a network with its address, or
+/// link-local addresses of its family.
 fn links_of(from: SocketAddr, links: &[Link]) -> LinkSet {
     let is_from = |link: &Link| match from {
         SocketAddr::V4(from) if from.ip().is_link_local() => link.v4.is_some(),

@@ -268,7 +268,8 @@ pub(crate) fn probe(instance: &Instance) -> Option<Buffer> {
     Some(message)
 }
 
-/// The question for all of a kind, of which these names are known for so many seconds.
+/// The question for all services of a kind, with the names that are known, and for how many seconds
+/// each of them is still valid.
 pub(crate) fn ask_for_kind<'a>(
     kind: &[u8],
     known: impl Iterator<Item = (&'a [u8], u32)>,

@@ -1,4 +1,4 @@
-//! The socket: who gets in, where it is, and what is left of an earlier one.
+//! The socket: which users may connect, where it is, and what is left of an earlier one.
 
 use rustix::process::{Uid, geteuid};
 

@@ -20,7 +20,7 @@ impl<const K: usize> Watch<K> {
         }
     }
 
-    /// The servers of which it is not known yet whether they hold it, because they are not heard now.
+    /// The servers that may hold such a node: they are not heard now.
     pub(super) fn in_doubt(&self, how: Presence) -> u64 {
         match how {
             Presence::Left => self.bits_of(|server| server.blind.is_some()),

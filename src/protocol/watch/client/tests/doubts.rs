@@ -21,7 +21,7 @@ fn a_server_that_is_not_listed_holds_its_nodes_for_a_lease_while_it_is_not_reach
     assert_eq!(
         told,
         [gone(1, Presence::Lost), told_up(millis(HOLD))],
-        "who is lost comes before the word that all have caught up"
+        "lost nodes are reported before the report that all have caught up"
     );
 }
 
