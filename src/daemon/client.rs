@@ -6,6 +6,7 @@
 //! here waits longer than the given time, and no line is read past [`ANSWER_MAX`].
 
 mod error;
+mod locate;
 
 use std::fmt;
 use std::io::{self, BufRead as _, BufReader, Write as _};
@@ -31,8 +32,10 @@ use super::storage::{self, identity::IDENTITY};
 use crate::config::{self, EnvVars};
 use crate::protocol::{self, MAX_NAME_LEN, codec::to_name};
 use error::explain;
+use locate::only;
 
 pub(crate) use error::Error;
+pub(crate) use locate::locate;
 
 /// Longest line that is read, in bytes.
 pub(crate) const ANSWER_MAX: usize = 4 * 1024 * 1024;
@@ -282,69 +285,6 @@ struct Identity {
 #[derive(Deserialize)]
 struct Anything {}
 
-/// The data directory of the daemon to ask: the given one, or the only default one on which a
-/// daemon runs. If there is none, the directory of the only service that this user may ask as a
-/// member of its group; so too if the given one is that of a service, and closed to this user.
-///
-/// # Errors
-/// [`Error::NoneRunning`], [`Error::NotOurs`] or [`Error::Several`].
-pub(crate) fn locate(given: Option<&Path>, env: EnvVars<'_>) -> Result<PathBuf, Error> {
-    if let Some(dir) = given {
-        let reach = |dir: &Path| connect(dir, PATIENCE).map(drop);
-        return Ok(by_group(dir, reach).unwrap_or_else(|| dir.to_path_buf()));
-    }
-    let running = config::default_data_dirs(env)
-        .into_iter()
-        .filter(|dir| connect(dir, PATIENCE).is_ok());
-    match only(running.collect()) {
-        Err(Error::NoneRunning) => {}
-        found => return found,
-    }
-    locate_by_group(&config::service_socket_dirs()).or_else(|error| {
-        let mut dirs = config::default_data_dirs(env).into_iter();
-        let gone = dirs.find(|dir| matches!(error, Error::NoneRunning) && is_bound_in(dir));
-        gone.ok_or(error)
-    })
-}
-
-/// Where a member of the group reaches the service of a data directory that the group may not
-/// enter.
-fn by_group(dir: &Path, reach: impl Fn(&Path) -> io::Result<()>) -> Option<PathBuf> {
-    let of_group = config::socket_dir_of(dir)?;
-    let is_closed = |error: io::Error| error.kind() == io::ErrorKind::PermissionDenied;
-    (reach(dir).is_err_and(is_closed) && reach(&of_group).is_ok()).then_some(of_group)
-}
-
-fn locate_by_group(dirs: &[PathBuf]) -> Result<PathBuf, Error> {
-    let (mut reached, mut closed) = (Vec::new(), None);
-    for dir in dirs {
-        match connect(dir, PATIENCE) {
-            Ok(_) => reached.push(dir.clone()),
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => closed = Some(dir),
-            Err(_) => {}
-        }
-    }
-    match (only(reached), closed) {
-        (Err(Error::NoneRunning), Some(dir)) => Err(Error::NotOurs(dir.clone())),
-        (found, _) => found,
-    }
-}
-
-/// Whether a process holds the control socket of this directory. The system tells it even if the
-/// directory was removed, and the socket cannot be reached any more (proc(5), `/proc/net/unix`).
-fn is_bound_in(dir: &Path) -> bool {
-    let Ok(sockets) = std::fs::read("/proc/net/unix") else {
-        return false;
-    };
-    let path = dir.join(SOCKET);
-    let path = path.as_os_str().as_bytes();
-    let mut lines = sockets.split(|byte| *byte == b'\n');
-    lines.any(|line| {
-        line.strip_suffix(path)
-            .is_some_and(|rest| rest.ends_with(b" "))
-    })
-}
-
 /// The peer id of the running daemon, or else the one in the data directory.
 ///
 /// # Errors
@@ -397,17 +337,6 @@ pub(crate) fn socket_name(dir: &Path) -> io::Result<Vec<u8>> {
     let metadata = std::fs::metadata(dir)?;
     let name = format!("oc-discovery/{}:{}", metadata.dev(), metadata.ino());
     Ok(name.into_bytes())
-}
-
-fn only(mut dirs: Vec<PathBuf>) -> Result<PathBuf, Error> {
-    match (dirs.pop(), dirs.is_empty()) {
-        (None, _) => Err(Error::NoneRunning),
-        (Some(dir), true) => Ok(dir),
-        (Some(dir), false) => {
-            dirs.push(dir);
-            Err(Error::Several(dirs))
-        }
-    }
 }
 
 /// Connects to the daemon's socket: the one in its directory, or the abstract one if there is none.

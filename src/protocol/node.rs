@@ -42,6 +42,7 @@
 
 mod candidates;
 mod failures;
+mod leaving;
 mod machine;
 mod reopen;
 mod rounds;
@@ -186,102 +187,6 @@ impl Node {
         };
         self.rounds.begin_if_due(now, want, lease);
         self.advance_round(now);
-    }
-
-    fn drop_lost_leases(&mut self, now: Instant) {
-        // A lease that was held is retried once at once. Any other failure is final for the lease,
-        // and an attempt begins again after a change of the network only while its offer is valid.
-        let is_lost = |lease: &&Lease| {
-            let is_held = lease.expiry(now).is_some();
-            let may_begin = is_held
-                || lease.role() == Role::Native
-                || self.candidates.offers(now, lease.server());
-            lease.is_resting() && (lease.failures() > u8::from(is_held) || !may_begin)
-        };
-        loop {
-            let Some(lost) = self.leases.iter().find(is_lost).cloned() else {
-                return;
-            };
-            self.leases.give_up(lost.server());
-            match lost.role() {
-                Role::Native if self.leases.iter().next().is_none() => {
-                    self.rounds.hurry_a_little(now, &mut self.rng);
-                }
-                Role::Native => {}
-                Role::Indexer | Role::Node => {
-                    match lost.refused() {
-                        Some(until) => self.failures.refused(now, lost.server(), until),
-                        None if lost.failures() == 0 => {}
-                        None => self.failures.note(now, lost.server(), &mut self.rng),
-                    }
-                    if self.wants_more(now) && !self.has_candidate(now) {
-                        self.rounds.hurry(now);
-                    }
-                }
-            }
-        }
-    }
-
-    fn break_after_make(&mut self, now: Instant) {
-        let accepted = |lease: &&Lease| lease.is_secure(now) && !lease.is_released();
-        let Some(keep) = self
-            .leases
-            .iter()
-            .filter(accepted)
-            .max_by_key(|lease| lease.role() == Role::Indexer)
-            .map(|lease| *lease.server())
-        else {
-            return;
-        };
-        let has_an_indexer = self.holds_an_indexer(now);
-        if has_an_indexer {
-            self.without_since = None;
-        }
-        // The last beat tells an indexer that released us that another one has accepted us. Until
-        // that is so, its lease runs on, beside that of a native that took us in.
-        let superseded = |lease: &&Lease| {
-            let gives_way = match lease.role() {
-                Role::Native => true,
-                Role::Indexer | Role::Node => lease.is_released() && has_an_indexer,
-            };
-            *lease.server() != keep && lease.is_secure(now) && gives_way
-        };
-        while let Some(server) = self.find_server(superseded) {
-            let lease = self.leases.find(&server);
-            if lease.is_some_and(|lease| lease.role() == Role::Indexer) {
-                // It has sent this node away, so it is not asked for a spare lease at once.
-                let until = now + REFUSED_PAUSE;
-                self.failures.refused(now, &server, until);
-            }
-            self.leases.give_up(&server);
-        }
-        // Attempts that are no longer needed.
-        while self.holds_an_indexer(now) && self.seeking() > self.config.min_indexers {
-            let indexer = |lease: &&Lease| lease.role() == Role::Indexer && !lease.is_released();
-            let surplus = self
-                .find_server(|lease| indexer(lease) && lease.is_attempt())
-                .or_else(|| self.find_server(|lease| indexer(lease) && !lease.is_secure(now)))
-                .or_else(|| self.find_server(|lease| indexer(lease) && *lease.server() != keep));
-            let Some(server) = surplus else { return };
-            self.leases.give_up(&server);
-        }
-    }
-
-    /// A released lease runs on until an indexer has accepted us. But at most as many are kept as
-    /// leases are wanted, so that servers that release us cannot fill the table.
-    fn shed_released(&mut self) {
-        let released = |lease: &&Lease| lease.is_released();
-        while self.leases.iter().filter(released).count() > self.config.min_indexers.max(1) {
-            let Some(oldest) = self.find_server(released) else {
-                return;
-            };
-            self.leases.give_up(&oldest);
-        }
-    }
-
-    fn find_server(&self, is_meant: impl Fn(&&Lease) -> bool) -> Option<PeerId> {
-        let found = self.leases.iter().find(is_meant);
-        found.map(|lease| *lease.server())
     }
 
     fn seek_leases(&mut self, now: Instant) {

@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::is_bound_in;
+use super::locate::is_bound_in;
 use crate::config::peer_id_fault;
 use crate::daemon::{
     status::{Refusal, Span},

@@ -2,6 +2,7 @@ use std::io::{BufRead, BufReader};
 use std::os::unix::net::UnixListener;
 use std::thread;
 
+use super::locate::{by_group, locate_by_group};
 use super::*;
 use crate::daemon::status::{IndexerList, Status};
 use crate::daemon::testdir::TestDir;

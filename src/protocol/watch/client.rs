@@ -46,6 +46,7 @@ use crate::protocol::{
     table::{Table, Vacant},
     time::backoff,
 };
+use report::Missing;
 use slots::{CONFIRM, Entry, QUIET, State, WatchedServer};
 #[cfg(test)]
 use slots::{HEARD_FOR, HOLD};
@@ -54,6 +55,7 @@ pub use statements::{Extent, Said, Sighting, Statement, WatchStep};
 mod leaving;
 mod list;
 mod places;
+mod report;
 mod slots;
 mod statements;
 
@@ -118,20 +120,6 @@ pub struct Watch<const K: usize> {
     reported_once: bool,
     reported_silent: u64,
     reported_missing: Missing,
-}
-
-/// What a watch has no place for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Missing {
-    servers: u16,
-    has_nodes: bool,
-}
-
-impl Missing {
-    const NONE: Self = Self {
-        servers: 0,
-        has_nodes: false,
-    };
 }
 
 /// A time that does not come.
@@ -395,44 +383,6 @@ impl<const K: usize> Watch<K> {
             }
         }
         None
-    }
-
-    fn pop_caught_up(&mut self, now: Instant) -> Option<WatchStep> {
-        if now < self.report_from || !self.is_news() {
-            return None;
-        }
-        let silent = self.servers.iter().filter(|server| server.is_silent);
-        let since = silent.filter_map(|server| server.blind).min();
-        let blind = since.map_or(Duration::ZERO, |since| now - since);
-        let blind = self.blind.max(blind);
-        (self.blind, self.was_blind, self.reported_once) = (Duration::ZERO, false, true);
-        self.reported_silent = self.silent_bits();
-        self.reported_missing = self.missing();
-        Some(WatchStep::CaughtUp { blind })
-    }
-
-    /// Whether there is news about which servers have caught up.
-    fn is_news(&self) -> bool {
-        let is_news = !self.reported_once
-            || self.was_blind
-            || self.silent_bits() != self.reported_silent
-            || self.missing() != self.reported_missing;
-        let mut used = self.servers.iter().filter(|s| s.state != State::Free);
-        is_news
-            && self.was_listed
-            && (self.reported_once || used.next().is_some())
-            && self.servers.iter().all(WatchedServer::is_settled)
-    }
-
-    fn missing(&self) -> Missing {
-        Missing {
-            servers: self.unwatched,
-            has_nodes: self.untracked() > 0,
-        }
-    }
-
-    fn silent_bits(&self) -> u64 {
-        self.bits_of(|server| server.is_silent)
     }
 
     fn bits_of(&self, is_meant: impl Fn(&WatchedServer) -> bool) -> u64 {
