@@ -22,7 +22,7 @@ use crate::{
     net::{DialEnd, Failure, OwnRequestId, convert},
     protocol::{
         Addr, Addrs, Host, Instant, PeerId, Reason, RequestId, Role, Subject, TableStats,
-        TransportAddr,
+        TransportAddr, Verdict,
         codec::{
             directory::{Request, Response},
             record::{Kind, contents},
@@ -39,7 +39,7 @@ const DOCTOR_LIMIT: Duration = Duration::from_secs(6);
 #[cfg(feature = "program")]
 const MAX_DOCTORS: usize = 4;
 
-/// In what a server answers that knows no such request.
+/// Part of the answer of a server that does not know this request.
 const UNKNOWN: &str = "unknown";
 
 /// Both sides of it.
@@ -103,7 +103,11 @@ impl Driver<'_> {
     pub(super) fn on_dial_end(&mut self, now: Instant, end: &DialEnd) {
         let addr = convert::to_addr(&end.addr).unwrap_or_default();
         let host = TransportAddr::of(&addr).host;
-        self.dial_back.server.ended(now, host, end.why.is_none());
+        let verdict = match end.why {
+            None => Verdict::Reachable,
+            Some(_) => Verdict::Silent,
+        };
+        self.dial_back.server.ended(now, host, verdict);
         let is_announced = self.is_announced(now, &end.peer, host);
         let answer = DialedBack {
             finding: match &end.why {

@@ -18,7 +18,7 @@ use crate::{
         each::{About, each, short_id},
     },
     protocol::{
-        Arrival, EndCause, Joined, LeaseEnd, PeerId, Role, Shortage, Standing, Subject,
+        Arrival, EndCause, Joined, LeaseEnd, PeerId, Placement, Role, Shortage, Subject,
         TransportAddr,
         codec::record::{Kind, contents},
     },
@@ -200,7 +200,7 @@ impl Driver<'_> {
         // The connection of a peer that is silent is still there.
         let source = self.env.net.source(peer);
         let called = self.env.called_at(end.role, peer, source);
-        let standing = Standing::of(end.role, self.env.machine().role());
+        let placement = Placement::of(end.role, self.env.machine().role());
         let code = match end.how {
             EndCause::Left => "left",
             EndCause::HandedOver => "handed-over",
@@ -209,7 +209,7 @@ impl Driver<'_> {
             EndCause::NewRole => "new-role",
         };
         let about = self.env.about(code, end.role.name(), peer, source);
-        each!(info, &about; "{}", ending(&called, end, standing));
+        each!(info, &about; "{}", ending(&called, end, placement));
         #[cfg(feature = "program")]
         self.tell_if_empty();
     }
@@ -253,11 +253,11 @@ fn reason(shortage: Shortage) -> String {
 }
 
 /// The end of a lease as a sentence.
-fn ending(called: &str, end: &LeaseEnd, standing: Standing) -> String {
+fn ending(called: &str, end: &LeaseEnd, placement: Placement) -> String {
     let held = span(seconds(end.held_s));
     match end.how {
         // It has ended, or has found an indexer by itself.
-        EndCause::Left if standing == Standing::TakenIn => {
+        EndCause::Left if placement == Placement::TakenIn => {
             format!("{called} needs this native no more: it was here for {held}")
         }
         EndCause::Left => format!("{called} has left: it was here for {held}"),
@@ -341,9 +341,9 @@ mod tests {
                  ago; it was here for 1 h 1 min",
             ),
         ] {
-            assert_eq!(ending("n", &end(how), Standing::Registered), said);
+            assert_eq!(ending("n", &end(how), Placement::Registered), said);
         }
-        let of_native = ending("n", &end(EndCause::Left), Standing::TakenIn);
+        let of_native = ending("n", &end(EndCause::Left), Placement::TakenIn);
         assert_eq!(
             of_native,
             "n needs this native no more: it was here for 1 h 1 min"

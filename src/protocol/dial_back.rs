@@ -34,7 +34,7 @@ pub use client::{Answer, Client, Heard, Silent};
 use misses::Misses;
 
 use super::{
-    Addr, Families, Host, Instant, PeerId, Reason, TableStats, TransportAddr, time::Bucket,
+    Addr, Families, Host, Instant, PeerId, Reason, TableStats, TransportAddr, Verdict, time::Bucket,
 };
 
 /// Dials under way at once.
@@ -229,10 +229,10 @@ impl Server {
         Ok(TransportAddr { host, port })
     }
 
-    /// A dial of this host has ended.
-    pub fn ended(&mut self, now: Instant, host: Host, is_reached: bool) {
+    /// A dial of this host has ended: its peer was reached, or was not.
+    pub fn ended(&mut self, now: Instant, host: Host, verdict: Verdict) {
         self.running = self.running.saturating_sub(1);
-        if !is_reached {
+        if verdict == Verdict::Silent {
             self.misses.add(now, source(host));
         }
     }

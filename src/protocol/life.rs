@@ -64,14 +64,14 @@ pub enum Shortage {
 
 /// What a lease is to its holder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
+pub enum Placement {
     /// The server is where its holder belongs: an indexer of a node, a native of the others.
     Registered,
     /// A native took the node in, until an indexer has a place for it.
     TakenIn,
 }
 
-impl Standing {
+impl Placement {
     /// The standing of a holder of this role with a server of that role.
     pub const fn of(holder: Role, server: Role) -> Self {
         match (holder, server) {
@@ -126,7 +126,7 @@ mod tests {
             for server in [Role::Indexer, Role::Native] {
                 let is_taken_in = (holder, server) == (Role::Node, Role::Native);
                 assert_eq!(
-                    Standing::of(holder, server) == Standing::TakenIn,
+                    Placement::of(holder, server) == Placement::TakenIn,
                     is_taken_in
                 );
             }

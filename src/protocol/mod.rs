@@ -78,7 +78,7 @@ pub use indexer::{Draining, Indexer, IndexerConfig};
 pub use input::Input;
 pub use lease::{Lease, Terms};
 pub use lease_table::StreamRecord;
-pub use life::{Arrival, EndCause, Joined, LeaseEnd, Shortage, Standing};
+pub use life::{Arrival, EndCause, Joined, LeaseEnd, Placement, Shortage};
 pub use lost::{Lost, LostPeer};
 pub use machine::{Action, Machine, Report};
 pub use native::{LiveIndexer, Native, NativeConfig, NewestIndexer, Responsible, Source};

@@ -118,7 +118,7 @@ enum Liveness {
 
 /// What a newcomer is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Finding {
+enum Judgement {
     /// A second device, because the device that holds the stream is there.
     Rival,
     /// It takes over, because the device that holds the stream is not there.
@@ -357,10 +357,10 @@ impl Rivals {
             let stream = check.holder.stream;
             return Some(Action::ProbeStream { peer, stream });
         }
-        let decided = |rival: &Rival| rival.check.as_ref()?.finding(now);
+        let decided = |rival: &Rival| rival.check.as_ref()?.judgement(now);
         let mut all = self.all.iter().enumerate();
-        let (at, finding) = all.find_map(|(at, rival)| Some((at, decided(rival)?)))?;
-        self.judge(at, finding, now)
+        let (at, judgement) = all.find_map(|(at, rival)| Some((at, decided(rival)?)))?;
+        self.judge(at, judgement, now)
     }
 
     /// When [`Rivals::poll`] has an action.
@@ -391,7 +391,7 @@ impl Rivals {
     }
 
     /// Ends the check of this rival, so that its newcomer is decided now.
-    fn judge(&mut self, at: usize, finding: Finding, now: Instant) -> Option<Action> {
+    fn judge(&mut self, at: usize, judgement: Judgement, now: Instant) -> Option<Action> {
         let rival = self.all.get_mut(at)?;
         let peer = rival.peer;
         let Check {
@@ -401,7 +401,7 @@ impl Rivals {
             ..
         } = rival.check.take()?;
         rival.replaced.clear();
-        let is_rival = finding == Finding::Rival;
+        let is_rival = judgement == Judgement::Rival;
         if is_rival {
             let contested = Contested {
                 peer,
@@ -473,12 +473,12 @@ impl Rival {
 
 impl Check {
     /// What the newcomer is; `None` while this is not known.
-    fn finding(&self, now: Instant) -> Option<Finding> {
+    fn judgement(&self, now: Instant) -> Option<Judgement> {
         match self.liveness {
-            Liveness::Answered => Some(Finding::Rival),
-            Liveness::Silent => Some(Finding::Successor),
+            Liveness::Answered => Some(Judgement::Rival),
+            Liveness::Silent => Some(Judgement::Successor),
             Liveness::Unprobed | Liveness::Probed => {
-                (now >= self.since + PROBE_TIMEOUT).then_some(Finding::Successor)
+                (now >= self.since + PROBE_TIMEOUT).then_some(Judgement::Successor)
             }
         }
     }

@@ -80,7 +80,7 @@ pub enum Request {
 const _: () = assert!(size_of::<Request>() <= MAX_MOVED);
 
 /// Signed records in a response.
-pub type Records<'a> = Vec<&'a [u8], MAX_LIST, u8>;
+pub type Envelopes<'a> = Vec<&'a [u8], MAX_LIST, u8>;
 /// The time since the last heartbeat of each record's subject, or since it claimed the name, in ms;
 /// `UNKNOWN_AGE` where it is not known. Empty if the server tells none.
 pub type Ages = Vec<u32, MAX_LIST, u8>;
@@ -121,7 +121,7 @@ pub enum Response<'a> {
     Records {
         /// Signed node records, each at most
         /// [`MAX_ENVELOPE_LEN`](crate::protocol::MAX_ENVELOPE_LEN) bytes, not verified.
-        records: Records<'a>,
+        records: Envelopes<'a>,
         /// Whether there are more records than these.
         more: bool,
         /// The servers that were asked for this answer, if its sender reports them.

@@ -36,7 +36,7 @@ const MEANS: Means = Means {
 fn admit(server: &mut Server, now: u64, asked: &Asked) -> Result<TransportAddr, Refusal> {
     let admitted = server.admit(at(now), asked, MEANS);
     if let Ok(TransportAddr { host, .. }) = admitted {
-        server.ended(at(now), host, true);
+        server.ended(at(now), host, Verdict::Reachable);
     }
     admitted
 }
@@ -44,7 +44,7 @@ fn admit(server: &mut Server, now: u64, asked: &Asked) -> Result<TransportAddr, 
 /// The same with a dial that does not reach the peer.
 fn miss(server: &mut Server, now: u64, asked: &Asked) -> Result<(), Refusal> {
     let TransportAddr { host, .. } = server.admit(at(now), asked, MEANS)?;
-    server.ended(at(now), host, false);
+    server.ended(at(now), host, Verdict::Silent);
     Ok(())
 }
 
@@ -188,7 +188,7 @@ fn four_dials_are_under_way_at_a_time() {
     let fifth = asked(4, 4);
     assert_eq!(server.admit(at(0), &fifth, MEANS), Err(Refusal::Busy));
     assert_eq!(server.stats(at(0))[0].refused, 1);
-    server.ended(at(0), host(0), true);
+    server.ended(at(0), host(0), Verdict::Reachable);
     assert!(server.admit(at(0), &fifth, MEANS).is_ok());
 }
 

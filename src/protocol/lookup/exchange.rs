@@ -116,11 +116,15 @@ impl<const F: usize, const L: usize, const P: usize, const D: usize> Lookups<F, 
         response: Option<&Response<'_>>,
         verifier: &impl Verifier,
     ) {
-        let mut opened: Vec<Opened<'_>, MAX_ENTRIES> = Vec::new();
+        let mut opened: Vec<OpenedRecord<'_>, MAX_ENTRIES> = Vec::new();
         let copies: Vec<RecordCopy<'_>, MAX_ENTRIES>;
-        let verified = |envelope, ages| {
+        let verified = |envelope, age, claimed| {
             let record = SignedRecord::open(verifier, Kind::Node, envelope).ok()?;
-            Some((record, ages))
+            Some(OpenedRecord {
+                record,
+                age,
+                claimed,
+            })
         };
         let answer = match response {
             Some(Response::Records {
@@ -131,8 +135,10 @@ impl<const F: usize, const L: usize, const P: usize, const D: usize> Lookups<F, 
                 claimants,
                 claims,
             }) => {
-                let told = records.iter().zip(told(ages).zip(told(claims)));
-                opened.extend(told.filter_map(|(envelope, ages)| verified(envelope, ages)));
+                let told = records.iter().zip(told(ages)).zip(told(claims));
+                opened.extend(
+                    told.filter_map(|((envelope, age), claimed)| verified(envelope, age, claimed)),
+                );
                 copies = opened.iter().map(copy_of).collect();
                 Answer::Records(AnswerRecords {
                     records: &copies,
@@ -152,7 +158,7 @@ impl<const F: usize, const L: usize, const P: usize, const D: usize> Lookups<F, 
             Some(Response::Entries(page)) => {
                 let alive = page.entries.iter().filter_map(|entry| match entry.subject {
                     Subject::Signed(envelope) if entry.presence == Presence::Alive => {
-                        verified(envelope, (Some(entry.age), None))
+                        verified(envelope, Some(entry.age), None)
                     }
                     _ => None,
                 });
@@ -172,15 +178,21 @@ impl<const F: usize, const L: usize, const P: usize, const D: usize> Lookups<F, 
     }
 }
 
-/// A record, the age of its subject's last heartbeat and that of its claim.
-type Opened<'a> = (SignedRecord<'a>, (Option<Duration>, Option<Duration>));
+/// A record that verified.
+struct OpenedRecord<'a> {
+    record: SignedRecord<'a>,
+    /// How long ago the last heartbeat of its subject was.
+    age: Option<Duration>,
+    /// How long ago its name was claimed.
+    claimed: Option<Duration>,
+}
 
-fn copy_of<'a>((record, (age, claimed)): &'a Opened<'_>) -> RecordCopy<'a> {
+fn copy_of<'a>(opened: &'a OpenedRecord<'_>) -> RecordCopy<'a> {
     RecordCopy {
-        info: &record.info,
-        envelope: record.envelope,
-        age: *age,
-        claimed: *claimed,
+        info: &opened.record.info,
+        envelope: opened.record.envelope,
+        age: opened.age,
+        claimed: opened.claimed,
     }
 }
 

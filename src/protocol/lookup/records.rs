@@ -36,7 +36,7 @@ pub(super) enum Tier {
     /// Another server.
     Other,
     /// No server: its record is only in the DHT.
-    Nobody,
+    DhtOnly,
 }
 
 /// The rank of a claim: the least is the best, and an earlier field counts more.
@@ -240,12 +240,12 @@ mod tests {
 
     #[test]
     fn claim_of_the_better_rank_comes_first_and_a_peer_has_the_best_of_its_own() {
-        use Tier::{Nobody, Other, Own, Remembered};
+        use Tier::{DhtOnly, Other, Own, Remembered};
         let mut records = Records::<8>::new();
         let claims = [
             (1, (Other, Some(0), 0)),
             (2, (Own, Some(0), 1)),
-            (3, (Nobody, None, 0)),
+            (3, (DhtOnly, None, 0)),
             (4, (Own, Some(0), 0)),
             (5, (Remembered, None, 9)),
             (6, (Own, Some(7), 8)),

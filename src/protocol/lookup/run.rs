@@ -198,7 +198,7 @@ impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q
     ) -> bool {
         let is_ours = self.open_search(query).is_some();
         if is_ours && now <= self.deadline && copy.info.is_valid_copy(own_ms) {
-            self.add(copy, Place::Dht, Tier::Nobody, 0);
+            self.add(copy, Place::Dht, Tier::DhtOnly, 0);
         }
         is_ours
     }

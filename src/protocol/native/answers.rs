@@ -162,7 +162,7 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
         reader: &Reader,
     ) {
         let most = most.min(MAX_LIST);
-        let mut listed: Vec<Listed<'_>, I> = Vec::new();
+        let mut listed: Vec<Offerable<'_>, I> = Vec::new();
         // The list has room for all entries.
         listed.extend(
             self.live_indexers
@@ -171,7 +171,7 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
                     entry.verdict(since) == Some(Verdict::Reachable)
                         && entry.may_be_offered_to(reader)
                 })
-                .map(|entry| Listed::new(now, entry, reader, self.rng.bits())),
+                .map(|entry| Offerable::new(now, entry, reader, self.rng.bits())),
         );
         let is_troubled = listed.iter().any(|one| one.rank.failures.0 > 0);
         let kept = if is_troubled && listed.len() > most {
@@ -193,7 +193,7 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
             let Some(at) = next.map(|(at, _)| at) else {
                 break;
             };
-            let Listed { entry, .. } = listed.swap_remove(at);
+            let Offerable { entry, .. } = listed.swap_remove(at);
             for other in &mut listed {
                 other.rank.named.0 += u8::from(other.entry.prefix() == entry.prefix());
             }
@@ -322,7 +322,7 @@ struct ProbeCandidate {
 }
 
 /// An indexer that an answer may name.
-struct Listed<'a> {
+struct Offerable<'a> {
     entry: &'a LiveIndexer,
     rank: OfferRank,
 }
@@ -340,7 +340,7 @@ struct OfferRank {
     lot: u64,
 }
 
-impl<'a> Listed<'a> {
+impl<'a> Offerable<'a> {
     fn new(now: Instant, entry: &'a LiveIndexer, reader: &Reader, lot: u64) -> Self {
         let rank = OfferRank {
             fits: reader.fits(&entry.addrs),

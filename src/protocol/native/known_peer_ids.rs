@@ -33,7 +33,7 @@ pub(super) const SILENCE_MAX: Duration = Duration::from_secs(60 * 60);
 
 /// The source of an id, the lowest rank first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Source {
+enum ReportedBy {
     /// A guest reported it. The number stands for that guest.
     Guest(u32),
     /// A fellow native reported it, or an earlier run of this native knew it.
@@ -46,7 +46,7 @@ enum Source {
 struct Known {
     peer: PeerId,
     last_heard: Instant,
-    source: Source,
+    source: ReportedBy,
     failures: u8,
     skip: u8,
     /// When its last search ended; zero if it was never searched for.
@@ -89,13 +89,13 @@ impl<const K: usize> KnownPeerIds<K> {
     /// Takes note of a beat of the indexer itself.
     pub(super) fn heard_by_beat(&mut self, now: Instant, peer: &PeerId) {
         self.departed.retain(|(gone, _)| gone != peer);
-        self.hear(now, peer, Source::Own);
+        self.hear(now, peer, ReportedBy::Own);
     }
 
     /// Takes note that a fellow native, or an earlier run of this native, knows the indexer.
     pub(super) fn heard_of(&mut self, now: Instant, peer: &PeerId) {
         if !self.has_departed(now, peer) {
-            self.hear(now, peer, Source::Fellow);
+            self.hear(now, peer, ReportedBy::Fellow);
         }
     }
 
@@ -105,7 +105,7 @@ impl<const K: usize> KnownPeerIds<K> {
         if self.has_departed(now, peer) {
             return;
         }
-        let source = Source::Guest(Rng::for_peer(guest).bits() as u32);
+        let source = ReportedBy::Guest(Rng::for_peer(guest).bits() as u32);
         if !self.contains(peer) && self.of_source(source).count() >= MAX_OF_GUEST {
             let oldest = self.of_source(source).min_by_key(|known| known.last_heard);
             if let Some(oldest) = oldest.map(|known| known.peer) {
@@ -205,14 +205,14 @@ impl<const K: usize> KnownPeerIds<K> {
             .any(|(gone, until)| gone == peer && now <= *until)
     }
 
-    fn of_source(&self, source: Source) -> impl Iterator<Item = &Known> {
+    fn of_source(&self, source: ReportedBy) -> impl Iterator<Item = &Known> {
         self.ids.iter().filter(move |known| known.source == source)
     }
 
-    fn hear(&mut self, now: Instant, peer: &PeerId, source: Source) {
-        let by_guest = matches!(source, Source::Guest(_));
+    fn hear(&mut self, now: Instant, peer: &PeerId, source: ReportedBy) {
+        let by_guest = matches!(source, ReportedBy::Guest(_));
         if let Some(known) = self.ids.find_mut(peer) {
-            if by_guest && !matches!(known.source, Source::Guest(_)) {
+            if by_guest && !matches!(known.source, ReportedBy::Guest(_)) {
                 return;
             }
             known.last_heard = now;
@@ -237,11 +237,11 @@ impl<const K: usize> KnownPeerIds<K> {
         });
     }
 
-    fn displace(&mut self, source: Source) {
+    fn displace(&mut self, source: ReportedBy) {
         let rank = |source| match source {
-            Source::Guest(_) => 0,
-            Source::Fellow => 1,
-            Source::Own => 2,
+            ReportedBy::Guest(_) => 0,
+            ReportedBy::Fellow => 1,
+            ReportedBy::Own => 2,
         };
         let first_to_go = self
             .ids

@@ -2,7 +2,7 @@
 
 use minicbor::{CborLen, Encode};
 
-use super::{Ages, Message, Records, Response, decode_list};
+use super::{Ages, Envelopes, Message, Response, decode_list};
 use crate::protocol::{
     Count, MAX_ENVELOPE_LEN, Tally,
     codec::{
@@ -34,7 +34,7 @@ pub(super) fn found<'m>(
 
 /// Decodes it.
 pub(super) fn decode_found(bytes: &[u8]) -> Result<Response<'_>, DecodeError> {
-    let (mut records, mut ages, mut claims) = (Records::new(), Ages::new(), Ages::new());
+    let (mut records, mut ages, mut claims) = (Envelopes::new(), Ages::new(), Ages::new());
     let (mut more, mut tally, mut claimants) = (None, None, None);
     decode_list(
         bytes,

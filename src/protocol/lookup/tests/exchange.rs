@@ -4,7 +4,7 @@ use super::*;
 use crate::protocol::{
     IndexerConfig, Input, Native, NativeConfig, RequestId, Terms, Want,
     codec::{
-        directory::{Records, Request, Response},
+        directory::{Envelopes, Request, Response},
         fixtures::encoded,
         record::{Kind, Record, RecordError, Tags, Verifier, encode_record},
     },
@@ -145,7 +145,7 @@ fn record_that_does_not_verify_is_none() {
     desk.begin(pump());
     let (_, query) = desk.question(1, false).expect("it was asked");
     let envelopes = [envelope(5, 5), envelope(6, 7), Vec::new()];
-    let records: Records<'_> = envelopes.iter().map(Vec::as_slice).collect();
+    let records: Envelopes<'_> = envelopes.iter().map(Vec::as_slice).collect();
     let response = Response::Records {
         records,
         more: false,
