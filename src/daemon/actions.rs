@@ -2,12 +2,16 @@
 //!
 //! Invariant: nothing is decided here; each action is carried out as it is.
 
+use std::{slice, time::Duration};
+
 use super::{decisions, driver::Driver, life::short};
 use crate::net::each::{About, each, tell};
 use crate::protocol::{
-    Ack, Action, AnnounceEnd, IndexersAnswer, Input, Role, Want,
+    Ack, Action, Addrs, AnnounceEnd, IndexersAnswer, Input, Key, Offer, OutBeat, PeerId, Role,
+    StreamId, Want,
     codec::{directory::Response, record::Kind},
-    lookup::Ask,
+    life::LeaseEnd,
+    lookup::{Ask, Query},
 };
 
 impl Driver<'_> {
@@ -19,14 +23,7 @@ impl Driver<'_> {
                 server,
                 addrs,
                 beat,
-            } => {
-                if beat.fresh {
-                    self.note_late(&server);
-                }
-                let record = self.record.envelope();
-                let known = self.env.endpoint.machine().beat_known();
-                self.env.net.beat(server, &addrs, &beat, record, known);
-            }
+            } => self.send_beat(server, &addrs, &beat),
             Action::Drop { server } => {
                 self.note_dropped(server);
                 self.env.net.drop_lease(server);
@@ -41,13 +38,49 @@ impl Driver<'_> {
                 peer,
                 stream,
                 ended,
-            } => {
-                if let Some(end) = ended {
-                    self.log_end(&peer, &end);
-                }
-                self.held_beats.retain(|frame| frame.stream != stream);
-                self.env.net.close(peer, stream);
+            } => self.close(peer, stream, ended),
+            Action::Release {
+                peer,
+                stream,
+                left,
+                offer,
+            } => self.release((peer, stream), left, offer.as_ref()),
+            Action::Probe { peer, addrs } => self.env.net.probe(peer, &addrs),
+            Action::ProbeStream { peer, stream } => self.env.net.probe_stream(peer, stream),
+            Action::Judge { stream, .. } => self.judge(stream),
+            Action::Answer { request, takes_in } => {
+                let offers = self.env.endpoint.machine().answer_offers();
+                let answer = IndexersAnswer { offers, takes_in };
+                self.env.net.respond(request, &Response::Indexers(answer));
             }
+            Action::Announce { ref key } => self.announce(key),
+            Action::Search { query, role, peer } => {
+                let search = self.env.net.search(Kind::of(role), peer);
+                self.lookups.search_begun(&mut self.env, query, search);
+            }
+            Action::Providers { query, ref key } => {
+                let search = self.env.net.providers(key);
+                self.lookups.search_begun(&mut self.env, query, search);
+            }
+            Action::EndSearch { query } => self.lookups.end_search(&mut self.env, query),
+            Action::Ask {
+                query,
+                server,
+                addrs,
+                ask,
+                ..
+            } => self.ask(query, (server, &addrs), ask),
+            Action::Respond { request, lookup } => {
+                if let Some(outcome) = self.env.endpoint.outcome(lookup) {
+                    self.env.net.respond(request, &outcome.response());
+                }
+            }
+            Action::Done { lookup } => self.lookups.tell(&mut self.env, lookup),
+            Action::Listing(action) => {
+                let Self { env, lookups, .. } = self;
+                self.listings.perform(env, lookups, action);
+            }
+            Action::Watch(action) => self.watches.perform(&mut self.env, action),
             Action::Slot { peer, is_reserved } => {
                 self.env.net.set_slot(peer, is_reserved);
                 if !is_reserved {
@@ -59,116 +92,8 @@ impl Driver<'_> {
                 self.env.net.set_slots(|peer| machine.reserves_slot(peer));
             }
             Action::KeepHouse => self.keep_house(),
-            Action::End { answered } => {
-                self.is_over = true;
-                if !answered {
-                    log::warn!(
-                        "a server did not take a last beat: our leases with it run out by themselves"
-                    );
-                }
-            }
-            Action::Release {
-                peer,
-                stream,
-                left,
-                offer,
-            } => {
-                let source = self.env.net.source(&peer);
-                self.env.note_release(peer);
-                let node = self.env.called_at(Role::Node, &peer, source);
-                let about = self.env.about("released", Role::Node.name(), &peer, source);
-                match &offer {
-                    Some(offer) => {
-                        let to = self.env.listening(Role::Indexer, &offer.peer);
-                        tell!(info, &about; "releases {node} to {to}");
-                    }
-                    None => tell!(info, &about; "releases {node}: it is to ask for an indexer"),
-                }
-                let ack = Ack::released(left, offer.as_slice());
-                self.env.net.tell(peer, stream, &ack);
-            }
-            Action::Probe { peer, addrs } => self.env.net.probe(peer, &addrs),
-            Action::Search { query, role, peer } => {
-                let search = self.env.net.search(Kind::of(role), peer);
-                self.lookups.search_begun(&mut self.env, query, search);
-            }
-            Action::Providers { query, ref key } => {
-                let search = self.env.net.providers(key);
-                self.lookups.search_begun(&mut self.env, query, search);
-            }
-            Action::EndSearch { query } => self.lookups.end_search(&mut self.env, query),
-            Action::Announce { ref key } => {
-                if !self.env.net.provide(key) {
-                    self.handle(
-                        self.env.now(),
-                        Input::Announced {
-                            key,
-                            end: AnnounceEnd::Failed,
-                        },
-                    );
-                }
-            }
-            Action::Refreshed { peer } => {
-                let at = self.env.listens_at(&peer);
-                let at = at.map_or_else(String::new, |at| format!(" at {at}"));
-                let about = About {
-                    role: Role::Indexer.name(),
-                    ..self.env.about_server("refreshed", &peer)
-                };
-                each!(
-                    info,
-                    &about;
-                    "native: refreshed indexer from DHT: {}{at} (its record: no heartbeat of it comes here now)",
-                    short(&peer)
-                );
-            }
-            Action::Answer { request, takes_in } => {
-                let offers = self.env.endpoint.machine().answer_offers();
-                let answer = IndexersAnswer { offers, takes_in };
-                self.env.net.respond(request, &Response::Indexers(answer));
-            }
-            Action::Ask {
-                query,
-                server,
-                addrs,
-                ask,
-                ..
-            } => {
-                if ask == Ask::Offers(Want::OffersFailed) {
-                    self.note_offers_failed(&server);
-                }
-                let to = (server, &addrs);
-                self.lookups.ask(&mut self.env, query, to, &ask.into());
-            }
-            Action::List {
-                query,
-                server,
-                addrs,
-                ask,
-            } => {
-                if let Some(request) = self.env.endpoint.listings().request(query, ask) {
-                    let to = (server, &addrs);
-                    self.lookups.ask(&mut self.env, query, to, &request);
-                }
-            }
-            Action::Respond { request, lookup } => {
-                if let Some(outcome) = self.env.endpoint.outcome(lookup) {
-                    self.env.net.respond(request, &outcome.response());
-                }
-            }
-            watch @ (Action::Watch { .. }
-            | Action::ReadOn { .. }
-            | Action::Hear { .. }
-            | Action::Gone { .. }
-            | Action::CaughtUp { .. }
-            | Action::Behind { .. }
-            | Action::Notify { .. }
-            | Action::Dismiss { .. }) => self.watches.perform(&mut self.env, watch),
-            ref
-            listed @ (Action::Rows { .. } | Action::Progress { .. } | Action::Listed { .. }) => {
-                self.listings.perform(&mut self.env, listed);
-            }
-            Action::Done { lookup } => self.lookups.tell(&mut self.env, lookup),
+            Action::End { answered } => self.end(answered),
+            Action::Refreshed { peer } => self.log_refreshed(&peer),
             Action::Retry => {
                 log::info!("the network has changed: tries again at once what did not answer")
             }
@@ -177,23 +102,100 @@ impl Driver<'_> {
                 self.note_denial(&server, &called, &reason);
                 self.note_denied(server, &reason);
             }
-            Action::ProbeStream { peer, stream } => self.env.net.probe_stream(peer, stream),
-            Action::Judge { stream, .. } => self.judge(stream),
             Action::Contested(_) => {
                 self.counters.contested_identities += 1;
                 self.look_for_mistakes(self.env.now());
             }
-            Action::Uncontested { peer, evicted } => {
-                if evicted {
-                    log::warn!(
-                        "too many identities go from host to host: two devices that use {} are not told apart until \
-                         they have replaced each other again",
-                        short(&peer)
-                    );
-                }
-                self.look_for_mistakes(self.env.now());
-            }
+            Action::Uncontested { peer, evicted } => self.note_uncontested(&peer, evicted),
         }
+    }
+
+    /// Sends a beat, with the own record if it carries that.
+    fn send_beat(&mut self, server: PeerId, addrs: &Addrs, beat: &OutBeat) {
+        if beat.fresh {
+            self.note_late(&server);
+        }
+        let record = self.record.envelope();
+        let known = self.env.endpoint.machine().beat_known();
+        self.env.net.beat(server, addrs, beat, record, known);
+    }
+
+    /// Closes a heartbeat stream that a peer opened.
+    fn close(&mut self, peer: PeerId, stream: StreamId, ended: Option<LeaseEnd>) {
+        if let Some(end) = ended {
+            self.log_end(&peer, &end);
+        }
+        self.held_beats.retain(|frame| frame.stream != stream);
+        self.env.net.close(peer, stream);
+    }
+
+    /// Releases a node on its stream, with the indexer to go to.
+    fn release(&mut self, of: (PeerId, StreamId), left: Duration, offer: Option<&Offer>) {
+        let (peer, stream) = of;
+        let source = self.env.net.source(&peer);
+        self.env.note_release(peer);
+        let node = self.env.called_at(Role::Node, &peer, source);
+        let about = self.env.about("released", Role::Node.name(), &peer, source);
+        match offer {
+            Some(offer) => {
+                let to = self.env.listening(Role::Indexer, &offer.peer);
+                tell!(info, &about; "releases {node} to {to}");
+            }
+            None => tell!(info, &about; "releases {node}: it is to ask for an indexer"),
+        }
+        let ack = Ack::released(left, offer.map_or(&[], slice::from_ref));
+        self.env.net.tell(peer, stream, &ack);
+    }
+
+    /// Announces a key in the DHT. What cannot begin has failed.
+    fn announce(&mut self, key: &Key) {
+        if !self.env.net.provide(key) {
+            let end = AnnounceEnd::Failed;
+            self.handle(self.env.now(), Input::Announced { key, end });
+        }
+    }
+
+    /// Asks a server for the machine or a lookup.
+    fn ask(&mut self, query: Query, (server, addrs): (PeerId, &Addrs), ask: Ask) {
+        if ask == Ask::Offers(Want::OffersFailed) {
+            self.note_offers_failed(&server);
+        }
+        let to = (server, addrs);
+        self.lookups.ask(&mut self.env, query, to, &ask.into());
+    }
+
+    fn end(&mut self, answered: bool) {
+        self.is_over = true;
+        if !answered {
+            log::warn!(
+                "a server did not take a last beat: our leases with it run out by themselves"
+            );
+        }
+    }
+
+    fn log_refreshed(&self, peer: &PeerId) {
+        let at = self.env.listens_at(peer);
+        let at = at.map_or_else(String::new, |at| format!(" at {at}"));
+        let about = About {
+            role: Role::Indexer.name(),
+            ..self.env.about_server("refreshed", peer)
+        };
+        each!(
+            info,
+            &about;
+            "native: refreshed indexer from DHT: {}{at} (its record: no heartbeat of it comes here now)",
+            short(peer)
+        );
+    }
+
+    fn note_uncontested(&mut self, peer: &PeerId, evicted: bool) {
+        if evicted {
+            log::warn!(
+                "too many identities go from host to host: two devices that use {} are not told apart until                  they have replaced each other again",
+                short(peer)
+            );
+        }
+        self.look_for_mistakes(self.env.now());
     }
 
     /// Signs the own record.

@@ -9,9 +9,11 @@ use super::{life::short, report::place_of};
 use crate::{
     net::Failure,
     protocol::{
-        Ack, Action, Addrs, Input, PeerId, Verdict, Want,
+        Ack, Action, Addrs, Input, OutBeat, PeerId, Verdict, Want,
         codec::{directory::Response, heartbeat::AckCause},
+        listing::{ListingAction, ListingId},
         lookup::{Ask, Query},
+        watch::WatchAction,
     },
 };
 
@@ -50,24 +52,21 @@ pub(super) fn told_response(query: &Query, response: &Result<Response<'_>, Failu
 /// Logs what the core has decided. What has a line at a lower level is left out, and so are the
 /// frames of watches and the rows of listings.
 pub(super) fn decided(action: &Action) {
-    use Action::{
-        Behind, Contested, Denied, Hear, Notify, Progress, ReadOn, Refreshed, Retry, Rows, Slots,
-        Uncontested,
-    };
     let is_left_out = matches!(
         action,
-        Contested(_)
-            | Denied { .. }
-            | Refreshed { .. }
-            | Retry
-            | Uncontested { .. }
-            | Behind { .. }
-            | Hear { .. }
-            | Rows { .. }
-            | Slots
-            | Progress { .. }
-            | Notify { .. }
-            | ReadOn { .. }
+        Action::Contested(_)
+            | Action::Denied { .. }
+            | Action::Refreshed { .. }
+            | Action::Retry
+            | Action::Slots
+            | Action::Uncontested { .. }
+            | Action::Listing(ListingAction::Rows { .. } | ListingAction::Progress { .. })
+            | Action::Watch(
+                WatchAction::Behind { .. }
+                    | WatchAction::Hear { .. }
+                    | WatchAction::Notify { .. }
+                    | WatchAction::ReadOn { .. }
+            )
     );
     if !is_left_out {
         log::debug!("{}", Decided(action));
@@ -81,23 +80,7 @@ impl fmt::Display for Decided<'_> {
                 server,
                 addrs,
                 beat,
-            } => {
-                let how = if beat.fresh {
-                    ", over a new connection"
-                } else {
-                    ""
-                };
-                let record = if beat.with_record {
-                    ", with the record"
-                } else {
-                    ""
-                };
-                (
-                    "beats to",
-                    Some(server),
-                    format!("{}{how}{record}", at(addrs)),
-                )
-            }
+            } => ("beats to", Some(server), at(addrs) + &manner(beat)),
             Action::Drop { server } => ("drops the stream to", Some(server), String::new()),
             Action::GiveUp { server, .. } => ("gives up", Some(server), String::new()),
             Action::Close { peer, .. } => ("closes the stream of", Some(peer), String::new()),
@@ -122,31 +105,9 @@ impl fmt::Display for Decided<'_> {
                 addrs,
                 ask,
                 ..
-            } => {
-                let why = match ask {
-                    Ask::Offers(Want::Nothing) => " for indexers",
-                    Ask::Offers(Want::Lease) => " for indexers, for a lease",
-                    Ask::Offers(Want::OffersFailed) => " for indexers, because every offer failed",
-                    _ => &format!(", for{}", of(query)),
-                };
-                ("asks", Some(server), format!("{}{why}", at(addrs)))
-            }
-            Action::List {
-                query,
-                server,
-                addrs,
-                ..
-            } => {
-                let why = format!("{}, for{}", at(addrs), of(query));
-                ("asks", Some(server), why)
-            }
-            Action::Listed { listing } => ("has ended listing", None, format!(" {}", listing.0)),
-            Action::Watch { server, addrs, .. } => ("watches", Some(server), at(addrs)),
-            Action::Gone { peer, .. } => {
-                ("tells a reader of the end of", Some(peer), String::new())
-            }
-            Action::CaughtUp { .. } => ("has caught up for a reader", None, String::new()),
-            Action::Dismiss { .. } => ("ends the stream of a watcher", None, String::new()),
+            } => ("asks", Some(server), at(addrs) + &reason(ask, query)),
+            Action::Listing(action) => listing(action),
+            Action::Watch(action) => watching(action),
             Action::Respond { lookup, .. } | Action::Done { lookup } => {
                 ("has ended lookup", None, format!(" {}", lookup.0))
             }
@@ -161,6 +122,70 @@ impl fmt::Display for Decided<'_> {
             _ => ("something else", None, String::new()),
         };
         write(f, "decides:", what, peer, &more)
+    }
+}
+
+/// What is done, with which peer, and more about it.
+type Line<'a> = (&'static str, Option<&'a PeerId>, String);
+
+fn listing(action: &ListingAction) -> Line<'_> {
+    match action {
+        ListingAction::Ask {
+            query,
+            server,
+            addrs,
+            ..
+        } => {
+            let why = format!("{}, for{}", at(addrs), of(query));
+            ("asks", Some(server), why)
+        }
+        ListingAction::Rows { listing } => ("makes rows of listing", None, number(*listing)),
+        ListingAction::Progress { listing } => ("goes on with listing", None, number(*listing)),
+        ListingAction::Done { listing } => ("has ended listing", None, number(*listing)),
+    }
+}
+
+fn number(listing: ListingId) -> String {
+    format!(" {}", listing.0)
+}
+
+fn watching(action: &WatchAction) -> Line<'_> {
+    match action {
+        WatchAction::Open { server, addrs, .. } => ("watches", Some(server), at(addrs)),
+        WatchAction::Gone { peer, .. } => {
+            ("tells a reader of the end of", Some(peer), String::new())
+        }
+        WatchAction::CaughtUp { .. } => ("has caught up for a reader", None, String::new()),
+        WatchAction::Dismiss { .. } => ("ends the stream of a watcher", None, String::new()),
+        WatchAction::ReadOn { .. }
+        | WatchAction::Hear { .. }
+        | WatchAction::Behind { .. }
+        | WatchAction::Notify { .. } => ("goes on with a watch", None, String::new()),
+    }
+}
+
+/// How a beat is sent.
+fn manner(beat: &OutBeat) -> String {
+    let how = if beat.fresh {
+        ", over a new connection"
+    } else {
+        ""
+    };
+    let record = if beat.with_record {
+        ", with the record"
+    } else {
+        ""
+    };
+    format!("{how}{record}")
+}
+
+/// What a server is asked for, and why.
+fn reason(ask: &Ask, query: &Query) -> String {
+    match ask {
+        Ask::Offers(Want::Nothing) => " for indexers".to_owned(),
+        Ask::Offers(Want::Lease) => " for indexers, for a lease".to_owned(),
+        Ask::Offers(Want::OffersFailed) => " for indexers, because every offer failed".to_owned(),
+        _ => format!(", for{}", of(query)),
     }
 }
 

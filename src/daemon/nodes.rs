@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use super::{
     environment::Environment,
+    lookup::Lookups,
     machines::{ProgramListing, boxed},
     report::{self, text},
     request::{Part, Parts},
@@ -19,8 +20,8 @@ use super::{
 use crate::{
     net::envelope::opened,
     protocol::{
-        Action, PeerId, Presence,
-        listing::{Listing, ListingId, Row, SEEN_WORDS, States},
+        PeerId, Presence,
+        listing::{Listing, ListingAction, ListingId, Row, SEEN_WORDS, States},
     },
 };
 
@@ -64,15 +65,30 @@ impl Listings {
         });
     }
 
-    /// Carries out an action of the core that is about a reader.
-    pub(super) fn perform(&mut self, env: &mut Environment, action: &Action) {
-        match *action {
-            Action::Rows { listing } => {
+    /// Carries out an action of the core that is about a listing.
+    pub(super) fn perform(
+        &mut self,
+        env: &mut Environment,
+        lookups: &mut Lookups,
+        action: ListingAction,
+    ) {
+        match action {
+            ListingAction::Ask {
+                query,
+                server,
+                addrs,
+                ask,
+            } => {
+                if let Some(request) = env.endpoint.listings().request(query, ask) {
+                    lookups.ask(env, query, (server, &addrs), &request);
+                }
+            }
+            ListingAction::Rows { listing } => {
                 let now = env.now();
                 let say = &mut |row: &Row<'_>| self.say(listing, row);
                 env.endpoint.rows(now, listing, say);
             }
-            Action::Progress { listing } => {
+            ListingAction::Progress { listing } => {
                 let reader = self.readers.iter().find(|reader| reader.id == listing);
                 let listing = env.endpoint.listings().of(listing);
                 if let Some((reader, listing)) = reader.zip(listing) {
@@ -80,7 +96,7 @@ impl Listings {
                     reader.parts.send(Part::Tally(Box::new(tally)));
                 }
             }
-            Action::Listed { listing } => {
+            ListingAction::Done { listing } => {
                 let ended = self.readers.extract_if(.., |reader| reader.id == listing);
                 let listing = env.endpoint.listings().of(listing);
                 for (reader, listing) in ended.zip(listing) {
@@ -88,7 +104,6 @@ impl Listings {
                     reader.parts.send(Part::Tally(Box::new(tally)));
                 }
             }
-            _ => {}
         }
     }
 

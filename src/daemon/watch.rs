@@ -22,9 +22,11 @@ use super::{
 use crate::{
     net::{WatchEvent, envelope::Libp2p},
     protocol::{
-        Action, Addrs, Instant, PeerId, TableStats,
+        Addrs, Instant, PeerId, TableStats,
         codec::watch::decode_ask,
-        watch::{ReaderId, WatchId, client::MAX_WATCHED_SERVERS, server::READER_PATIENCE},
+        watch::{
+            ReaderId, WatchAction, WatchId, client::MAX_WATCHED_SERVERS, server::READER_PATIENCE,
+        },
     },
 };
 pub(super) use rows::filter_of;
@@ -131,34 +133,34 @@ impl Watches {
     }
 
     /// Carries out an action of the core that is about a watch.
-    pub(super) fn perform(&mut self, env: &mut Environment, action: Action) {
+    pub(super) fn perform(&mut self, env: &mut Environment, action: WatchAction) {
         let now = env.now();
         match action {
-            Action::Watch {
+            WatchAction::Open {
                 reader,
                 server,
                 addrs,
             } => self.open(env, (reader, server), &addrs),
-            Action::ReadOn { reader, server } => {
+            WatchAction::ReadOn { reader, server } => {
                 let of = (reader, server);
                 if let Some((watch, _)) = self.streams.iter().find(|(_, it)| **it == of) {
                     env.net.watch_on(*watch);
                 }
             }
-            Action::Behind { reader } => self.refuse(env, reader),
-            Action::Notify { watcher } => {
+            WatchAction::Behind { reader } => self.refuse(env, reader),
+            WatchAction::Notify { watcher } => {
                 let frames = env.endpoint.watches().frames();
                 env.net.tell_watcher(watcher, frames);
             }
-            Action::Dismiss { watcher } => env.net.dismiss_watcher(watcher),
-            Action::Hear { reader } => {
+            WatchAction::Dismiss { watcher } => env.net.dismiss_watcher(watcher),
+            WatchAction::Hear { reader } => {
                 if let Some(to) = self.reader(reader) {
                     let watches = env.endpoint.watches_mut();
                     watches.hear_own(now, reader, &mut |node| to.say(row_of(node)));
                     to.note_room(env, now);
                 }
             }
-            Action::Gone {
+            WatchAction::Gone {
                 reader,
                 ref peer,
                 ref name,
@@ -170,14 +172,13 @@ impl Watches {
                     to.note_room(env, now);
                 }
             }
-            Action::CaughtUp { reader, blind } => {
+            WatchAction::CaughtUp { reader, blind } => {
                 let watch = env.endpoint.watches().of(reader);
                 if let Some((to, (_, watch))) = self.reader(reader).zip(watch) {
                     to.parts.send(caught_up_row(watch, blind));
                     to.note_room(env, now);
                 }
             }
-            _ => {}
         }
     }
 

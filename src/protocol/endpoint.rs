@@ -45,7 +45,7 @@ use super::{
     table::Vacant,
     watch::{WatcherId, Watches, client::Extent},
 };
-use slots::{Slot, Slots};
+use slots::{ChangedSlot, ChangedSlots};
 
 /// The place of a beat on its stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,7 +89,7 @@ pub struct Endpoint<M, L, W, P, const N: usize> {
     signing: Signing,
     farewells: Farewells,
     stage: Stage,
-    slots: Slots,
+    slots: ChangedSlots,
     housekeeping: Instant,
 }
 
@@ -134,7 +134,7 @@ where
             clock,
             farewells: Farewells::default(),
             stage: Stage::Runs,
-            slots: Slots::default(),
+            slots: ChangedSlots::default(),
             housekeeping: now + HOUSEKEEPING,
         }
     }
@@ -169,11 +169,11 @@ where
     pub fn poll(&mut self, now: Instant, system_ms: u64) -> Option<Action> {
         if let Some(slot) = self.slots.next() {
             return Some(match slot {
-                Slot::Of(peer) => {
+                ChangedSlot::Of(peer) => {
                     let is_reserved = self.machine.reserves_slot(&peer);
                     Action::Slot { peer, is_reserved }
                 }
-                Slot::OfAll => Action::Slots,
+                ChangedSlot::OfAll => Action::Slots,
             });
         }
         let own_ms = self.clock.own_ms(now, system_ms);
@@ -196,7 +196,10 @@ where
             return Some(Action::Sign);
         }
         self.poll_lookups(now)
-            .or_else(|| self.listings.poll(now, &mut *self.machine))
+            .or_else(|| {
+                let step = self.listings.poll(now, &mut *self.machine)?;
+                Some(Action::Listing(step))
+            })
             .or_else(|| self.poll_end(now))
             .or_else(|| self.poll_house(now))
     }
@@ -210,9 +213,11 @@ where
                     return action;
                 }
             }
-            let action = self.watches.poll(now, &*self.machine);
-            if action.is_some() || !self.watches.wants_list() {
-                return action;
+            if let Some(step) = self.watches.poll(now, &*self.machine) {
+                return Some(Action::Watch(step));
+            }
+            if !self.watches.wants_list() {
+                return None;
             }
             let question = Question::Indexers;
             let lookup = self.lookups.begin(now, question, &*self.machine);

@@ -22,22 +22,21 @@ use core::time::Duration;
 
 use super::{
     Addrs, Beat, BeatOutcome, Cursor, Entry, IndexersAnswer, IndexersPage, Input, Instant, Key,
-    Name, Offer, OutBeat, PeerId, Presence, Reason, RequestId, Role, Selection, SignedRecord,
-    StreamId, Want,
+    Offer, OutBeat, PeerId, Reason, RequestId, Role, Selection, SignedRecord, StreamId, Want,
     address::TransportAddr,
     directory::{Claimants, Found},
     indexer::Draining,
     lease::Lease,
     lease_table::StreamRecord,
     life::LeaseEnd,
-    listing::{ListAsk, ListingId},
+    listing::ListingAction,
     lookup::{Ask, KnownServer, LookupId, Query},
     lost::{Lost, LostPeer},
     native::{LiveIndexer, NewestIndexer, Responsible},
     rivals::{Contested, FirstBeat},
     table::{TableStats, Vacant},
     time::LoopStats,
-    watch::{Changes, ReaderId, WatcherId},
+    watch::{Changes, WatchAction},
 };
 
 /// Something that the driver must do.
@@ -172,101 +171,10 @@ pub enum Action {
         /// The lookup.
         lookup: LookupId,
     },
-    /// Of an endpoint only: ask a server for a listing, with [`Listings::request`], and dial if
-    /// needed; then call [`Endpoint::responded`](super::endpoint::Endpoint::responded) once.
-    ///
-    /// [`Listings::request`]: super::listing::Listings::request
-    List {
-        /// Names the listing and its query.
-        query: Query,
-        /// The server.
-        server: PeerId,
-        /// Where it listens; empty if this is not known.
-        addrs: Addrs,
-        /// The query.
-        ask: ListAsk,
-    },
-    /// Of an endpoint only: call [`Endpoint::rows`](super::endpoint::Endpoint::rows).
-    Rows {
-        /// The listing.
-        listing: ListingId,
-    },
-    /// Of an endpoint only: tell the reader how far the listing is
-    /// ([`Listings::of`](super::listing::Listings::of)). It takes the room of one row.
-    Progress {
-        /// The listing.
-        listing: ListingId,
-    },
-    /// Of an endpoint only: the listing is over. How far it came can be read until the next poll.
-    Listed {
-        /// The listing.
-        listing: ListingId,
-    },
-    /// Of an endpoint only: open a watch stream to this server for a reader, with the reader's
-    /// filter ([`Watches::of`]), and end the one that may be open. Then call [`Watches::told`]
-    /// for its first frame, and [`Watches::ended`].
-    ///
-    /// [`Watches::of`]: super::watch::Watches::of
-    /// [`Watches::told`]: super::watch::Watches::told
-    /// [`Watches::ended`]: super::watch::Watches::ended
-    Watch {
-        /// The reader.
-        reader: ReaderId,
-        /// The server.
-        server: PeerId,
-        /// Where it listens; empty if this is not known.
-        addrs: Addrs,
-    },
-    /// Of an endpoint only: read the next frame of this stream.
-    ReadOn {
-        /// The reader.
-        reader: ReaderId,
-        /// The server.
-        server: PeerId,
-    },
-    /// Of an endpoint only: call [`Watches::hear_own`](super::watch::Watches::hear_own).
-    Hear {
-        /// The reader.
-        reader: ReaderId,
-    },
-    /// Of an endpoint only: tell the reader that a node is gone.
-    Gone {
-        /// The reader.
-        reader: ReaderId,
-        /// The node.
-        peer: PeerId,
-        /// The name that it had.
-        name: Name,
-        /// It left, or it was lost; alive: it left for a server that does not list it.
-        how: Presence,
-        /// The time since its last server said so.
-        ago: Duration,
-    },
-    /// Of an endpoint only: tell the reader that all servers have caught up, except the silent ones
-    /// of [`Watches::of`](super::watch::Watches::of).
-    CaughtUp {
-        /// The reader.
-        reader: ReaderId,
-        /// For how long one of them was not heard; zero if all were.
-        blind: Duration,
-    },
-    /// Of an endpoint only: the reader was behind for too long, and its watch is over. End its
-    /// streams.
-    Behind {
-        /// The reader.
-        reader: ReaderId,
-    },
-    /// Of an endpoint only: write [`Watches::frames`](super::watch::Watches::frames) on the stream
-    /// of this watcher; then call [`Watchers::written`](super::watch::server::Watchers::written).
-    Notify {
-        /// The watcher.
-        watcher: WatcherId,
-    },
-    /// Of an endpoint only: end the stream of this watcher.
-    Dismiss {
-        /// The watcher.
-        watcher: WatcherId,
-    },
+    /// Of an endpoint only: carry on a listing.
+    Listing(ListingAction),
+    /// Of an endpoint only: carry on a watch, or serve a watcher.
+    Watch(WatchAction),
     /// For the log: the network has changed ([`Input::NetworkChanged`]), so what has no answer is
     /// tried again at once.
     Retry,

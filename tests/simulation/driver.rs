@@ -269,18 +269,8 @@ impl World {
             | Action::Denied { .. }
             | Action::Contested(_)
             | Action::Uncontested { .. } => {}
-            listed @ (Action::List { .. }
-            | Action::Rows { .. }
-            | Action::Progress { .. }
-            | Action::Listed { .. }) => return self.act_on_listing(no, listed),
-            watch @ (Action::Watch { .. }
-            | Action::ReadOn { .. }
-            | Action::Hear { .. }
-            | Action::Gone { .. }
-            | Action::CaughtUp { .. }
-            | Action::Behind { .. }
-            | Action::Notify { .. }
-            | Action::Dismiss { .. }) => return self.act_on_watch(no, watch),
+            Action::Listing(action) => return self.act_on_listing(no, action),
+            Action::Watch(action) => return self.act_on_watch(no, action),
         }
         Ok(())
     }

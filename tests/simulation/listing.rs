@@ -7,9 +7,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use oc_discovery::protocol::{
-    Action, Addrs, Filter, MAX_ENTRIES, PeerId, Presence, Role, Subject,
+    Addrs, Filter, MAX_ENTRIES, PeerId, Presence, Role, Subject,
     codec::{directory::Response, record::Kind},
-    listing::{LIMIT, LIST_PATIENCE, ListAsk, Listing, ListingId, Row, States},
+    listing::{LIMIT, LIST_PATIENCE, ListAsk, Listing, ListingAction, ListingId, Row, States},
     lookup::Query,
 };
 
@@ -177,28 +177,28 @@ impl World {
     }
 
     /// Carries out an action that is about a listing.
-    pub fn act_on_listing(&mut self, no: DeviceNo, action: Action) -> Result<(), String> {
+    pub fn act_on_listing(&mut self, no: DeviceNo, action: ListingAction) -> Result<(), String> {
         let device = &mut self.devices[no];
         let now = device.instant(self.now);
         match action {
-            Action::List {
+            ListingAction::Ask {
                 query,
                 server,
                 addrs,
                 ask,
             } => self.ask_for_rows(no, (server, &addrs), query, ask),
-            Action::Rows { listing } => {
+            ListingAction::Rows { listing } => {
                 let (listed, mut said) = (&mut device.listed, Ok(()));
                 let say = &mut |row: &Row<'_>| said = said.and(listed.say(row));
                 device.endpoint.rows(now, listing, say);
                 said.or_else(|rule| ensure(false, no, rule))
             }
-            Action::Progress { .. } => {
+            ListingAction::Progress { .. } => {
                 device.listed.unread += 1;
                 let has_room = device.listed.unread <= device.listed.room;
                 ensure(has_room, no, "there is no room for the progress")
             }
-            Action::Listed { listing } => {
+            ListingAction::Done { listing } => {
                 let listing = device.endpoint.listings().of(listing);
                 let listing = listing.ok_or("a listing that is over cannot be read")?;
                 let end = End {
@@ -211,7 +211,6 @@ impl World {
                 device.listed.end = Some(end);
                 checked.or_else(|rule| ensure(false, no, rule))
             }
-            _ => Ok(()),
         }
     }
 

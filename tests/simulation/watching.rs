@@ -6,8 +6,8 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use oc_discovery::protocol::{
-    Action, Addrs, Filter, PeerId, Presence,
-    watch::{ChangedNode, ReaderId, WatcherId, Watches, client::Said},
+    Addrs, Filter, PeerId, Presence,
+    watch::{ChangedNode, ReaderId, WatchAction, WatcherId, Watches, client::Said},
 };
 
 use crate::{
@@ -99,47 +99,49 @@ impl World {
     }
 
     /// Carries out an action that is about a watch.
-    pub fn act_on_watch(&mut self, no: DeviceNo, action: Action) -> Result<(), String> {
+    pub fn act_on_watch(&mut self, no: DeviceNo, action: WatchAction) -> Result<(), String> {
         let device = &mut self.devices[no];
         let now = device.instant(self.now);
         match action {
-            Action::Watch {
+            WatchAction::Open {
                 reader,
                 server,
                 addrs,
             } => self.open_watch(no, (reader, server), &addrs)?,
-            Action::ReadOn { reader, server } => {
+            WatchAction::ReadOn { reader, server } => {
                 let mut own = device.watching.out.iter_mut();
                 if let Some((&key, own)) = own.find(|(_, own)| own.of == (reader, server)) {
                     own.reads_on = true;
                     return self.read_on(no, key);
                 }
             }
-            Action::Hear { reader } => {
+            WatchAction::Hear { reader } => {
                 let (watching, mut said) = (&mut device.watching, Ok(()));
                 let watches = device.endpoint.watches_mut();
                 watches.hear_own(now, reader, &mut |node| said = said.and(watching.say(node)));
                 return said.or_else(|rule| ensure(false, no, rule));
             }
-            Action::Gone { ref peer, how, .. } => {
+            WatchAction::Gone { ref peer, how, .. } => {
                 let gone = device.watching.gone(peer, how);
                 return gone.or_else(|rule| ensure(false, no, rule));
             }
-            Action::CaughtUp { reader, .. } => {
+            WatchAction::CaughtUp { reader, .. } => {
                 let watch = device.endpoint.watches().of(reader);
                 device.watching.silent = watch.map(|(_, watch)| watch.silent().count());
             }
-            Action::Notify { watcher } => {
+            WatchAction::Notify { watcher } => {
                 let frames = device.endpoint.watches().frames().to_vec();
                 let stream = watcher.0 as StreamKey;
                 self.send_on(stream, End::Client, Input::Notices { stream, frames });
             }
-            Action::Dismiss { watcher } => {
+            WatchAction::Dismiss { watcher } => {
                 let stream = watcher.0 as StreamKey;
                 device.watching.inbound.remove(&stream);
                 self.end_stream(stream, End::Server);
             }
-            _ => return Err(format!("device {no} has a reader that is behind")),
+            WatchAction::Behind { .. } => {
+                return Err(format!("device {no} has a reader that is behind"));
+            }
         }
         Ok(())
     }

@@ -1,10 +1,10 @@
-//! The listings of an endpoint, and the responses to all requests, of which they make rows.
+//! The listings of an endpoint, and the responses to all requests. Listings make rows of them.
 
 use core::ops::DerefMut;
 
 use super::Endpoint;
 #[cfg(doc)]
-use crate::protocol::Action;
+use crate::protocol::{Action, listing::ListingAction};
 use crate::protocol::{
     Filter, Input, Instant, Machine,
     codec::{directory::Response, record::Verifier},
@@ -35,7 +35,7 @@ where
         self.listings.begin(now, seed, which, &*self.machine, place)
     }
 
-    /// Gives rows of the listing that no server is asked for to `say` ([`Action::Rows`]).
+    /// Gives rows of the listing that no server is asked for to `say` ([`ListingAction::Rows`]).
     pub fn rows(&mut self, now: Instant, listing: ListingId, say: &mut dyn FnMut(&Row<'_>)) {
         self.listings.rows(now, listing, &*self.machine, say);
     }
@@ -50,8 +50,9 @@ where
         &mut self.listings
     }
 
-    /// Takes a server's response to a request ([`Action::Ask`], [`Action::List`]), or its failure.
-    /// Records that do not verify are ignored. If a listing has asked, its rows are given to `say`.
+    /// Takes a server's response to a request ([`Action::Ask`], [`ListingAction::Ask`]), or its
+    /// failure. Records that do not verify are ignored. If a listing has asked, its rows are given
+    /// to `say`.
     pub fn responded(
         &mut self,
         now: Instant,

@@ -14,19 +14,19 @@ pub(super) const MAX_WAITING: usize = 2 * MAX_NATIVES;
 
 /// Which slot is to be looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Slot {
+pub(super) enum ChangedSlot {
     Of(PeerId),
     OfAll,
 }
 
 /// The slots that wait.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Slots {
+pub(super) struct ChangedSlots {
     peers: Deque<PeerId, MAX_WAITING>,
     are_all: bool,
 }
 
-impl Slots {
+impl ChangedSlots {
     /// The peer's slot may have to be reserved, or released.
     pub(super) fn changed(&mut self, peer: PeerId) {
         let is_known = self.peers.iter().any(|waiting| *waiting == peer);
@@ -41,8 +41,8 @@ impl Slots {
     }
 
     /// The next one.
-    pub(super) fn next(&mut self) -> Option<Slot> {
-        let peer = self.peers.pop_front().map(Slot::Of);
-        peer.or_else(|| core::mem::take(&mut self.are_all).then_some(Slot::OfAll))
+    pub(super) fn next(&mut self) -> Option<ChangedSlot> {
+        let peer = self.peers.pop_front().map(ChangedSlot::Of);
+        peer.or_else(|| core::mem::take(&mut self.are_all).then_some(ChangedSlot::OfAll))
     }
 }

@@ -11,7 +11,7 @@ use crate::protocol::{
         record::{Kind, RecordError, Verifier},
     },
     input::tests::Events,
-    listing::{LIMIT, ListAsk, ListingId, Row, States},
+    listing::{LIMIT, ListAsk, ListingAction, ListingId, Row, States},
     lookup::OPERATOR_LIMIT,
 };
 
@@ -344,11 +344,11 @@ fn listing_asks_by_poll_and_is_over_when_its_servers_have_answered() {
     for _ in 0..3 {
         let page = EntriesPage::default();
         let (query, response) = match process.poll(at(10), TODAY) {
-            Some(Action::Rows { listing }) => {
+            Some(Action::Listing(ListingAction::Rows { listing })) => {
                 process.rows(at(10), listing, &mut |row| panic!("{row:?}"));
                 continue;
             }
-            Some(Action::List { query, ask, .. }) => match ask {
+            Some(Action::Listing(ListingAction::Ask { query, ask, .. })) => match ask {
                 ListAsk::Indexers(_) => (query, Response::Page(IndexersPage::default())),
                 ListAsk::Nodes(_) => (query, Response::Entries(page)),
             },
@@ -363,7 +363,10 @@ fn listing_asks_by_poll_and_is_over_when_its_servers_have_answered() {
         assert_eq!(responded(&mut process, 20, query, Some(&response)), []);
     }
     let listed = process.poll(at(20), TODAY);
-    assert_eq!(listed, Some(Action::Listed { listing }));
+    assert_eq!(
+        listed,
+        Some(Action::Listing(ListingAction::Done { listing }))
+    );
     assert!(process.listings().of(listing).unwrap().is_complete());
     assert_eq!(process.poll(at(20), TODAY), None);
     assert!(
@@ -380,8 +383,10 @@ fn listing_that_no_server_answers_ends_in_its_time_without_an_event() {
     let mut now = at(10);
     let mut step = || {
         match process.poll(now, TODAY) {
-            Some(Action::Listed { .. }) => return Some(now),
-            Some(Action::Rows { listing }) => process.rows(now, listing, &mut |_| {}),
+            Some(Action::Listing(ListingAction::Done { .. })) => return Some(now),
+            Some(Action::Listing(ListingAction::Rows { listing })) => {
+                process.rows(now, listing, &mut |_| {})
+            }
             Some(_) => {}
             None => now = process.next_timeout().unwrap(),
         }

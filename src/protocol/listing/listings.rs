@@ -1,9 +1,9 @@
 //! The listings of one process, for its readers: commands, tasks and programs that list nodes.
 //!
 //! ```text
-//!  list ──▶ Listing, one of a reader ──▶ Action::List, Action::Progress, Action::Listed
+//!  list ──▶ Listing, one of a reader ──▶ ListingAction::Ask, Progress, Done
 //!               │
-//!               ├─▶ Action::Rows: rows of the own directory, and of the vanished
+//!               ├─▶ ListingAction::Rows: rows of the own directory, and of the vanished
 //!  responses ───┴─▶ rows, at once
 //! ```
 //!
@@ -17,7 +17,7 @@ use heapless::Vec;
 
 use super::{ListAsk, Listing, ListingStep, Row, States};
 use crate::protocol::{
-    Action, Filter, Instant, Machine, PeerId, TableStats,
+    Addrs, Filter, Instant, Machine, PeerId, TableStats,
     codec::{
         directory::{Request, Response},
         record::Verifier,
@@ -28,6 +28,38 @@ use crate::protocol::{
 /// Names a listing. No number is used twice.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ListingId(pub u64);
+
+/// Something that the driver must do for a listing.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ListingAction {
+    /// Ask a server, with [`Listings::request`], and dial if needed; then call
+    /// [`Endpoint::responded`](crate::protocol::endpoint::Endpoint::responded) once.
+    Ask {
+        /// Names the listing and its query.
+        query: Query,
+        /// The server.
+        server: PeerId,
+        /// Where it listens; empty if this is not known.
+        addrs: Addrs,
+        /// The query.
+        ask: ListAsk,
+    },
+    /// Call [`Endpoint::rows`](crate::protocol::endpoint::Endpoint::rows).
+    Rows {
+        /// The listing.
+        listing: ListingId,
+    },
+    /// Tell the reader how far the listing is ([`Listings::of`]). It takes the room of one row.
+    Progress {
+        /// The listing.
+        listing: ListingId,
+    },
+    /// The listing is over. How far it came can be read until the next poll.
+    Done {
+        /// The listing.
+        listing: ListingId,
+    },
+}
 
 /// At most `N` listings, each in a `P`: `Box<Listing<Vec<u64>>>`, or `&mut Listing<[u64; 64]>`.
 #[derive(Clone, Debug)]
@@ -98,14 +130,14 @@ where
         }
     }
 
-    /// How far the listing is. It can be read until the poll after [`Action::Listed`].
+    /// How far the listing is. It can be read until the poll after [`ListingAction::Done`].
     pub fn of(&self, listing: ListingId) -> Option<&Listing<B>> {
         let mut running = self.running.iter();
         let running = running.find(|running| running.id == listing)?;
         Some(&running.listing)
     }
 
-    /// The request of [`Action::List`].
+    /// The request of [`ListingAction::Ask`].
     pub fn request(&self, query: Query, ask: ListAsk) -> Option<Request> {
         match query {
             Query::Listing { listing, .. } => Some(self.of(listing)?.request(ask)),
@@ -155,7 +187,7 @@ where
         &mut self,
         now: Instant,
         machine: &mut M,
-    ) -> Option<Action> {
+    ) -> Option<ListingAction> {
         self.running.retain(|running| !running.listing.is_over());
         let mut running = self.running.iter_mut();
         running.find_map(|Running { id, listing }| {
@@ -179,21 +211,21 @@ where
 }
 
 /// What the host does for a listing.
-fn action(listing: ListingId, step: ListingStep) -> Action {
+fn action(listing: ListingId, step: ListingStep) -> ListingAction {
     match step {
         ListingStep::Ask {
             query,
             server,
             addrs,
             ask,
-        } => Action::List {
+        } => ListingAction::Ask {
             query: Query::Listing { listing, query },
             server,
             addrs,
             ask,
         },
-        ListingStep::Rows => Action::Rows { listing },
-        ListingStep::Progress => Action::Progress { listing },
-        ListingStep::Done => Action::Listed { listing },
+        ListingStep::Rows => ListingAction::Rows { listing },
+        ListingStep::Progress => ListingAction::Progress { listing },
+        ListingStep::Done => ListingAction::Done { listing },
     }
 }

@@ -48,7 +48,7 @@ use seen::Seen;
 use turns::Turns;
 use vanished::Vanished;
 
-pub use listings::{ListingId, Listings, NoListings};
+pub use listings::{ListingAction, ListingId, Listings, NoListings};
 pub use seen::{MAX_SEEN, SEEN_WORDS};
 pub use vanished::MAX_VANISHED;
 

@@ -14,6 +14,7 @@
 //!
 //! The invariants are in [`server`] and [`client`].
 
+mod action;
 mod changes;
 pub mod client;
 mod hearing;
@@ -23,6 +24,7 @@ mod watches;
 #[cfg(test)]
 mod tests;
 
+pub use action::WatchAction;
 pub use changes::{Change, Changes, Ring, fingerprint};
 pub(crate) use changes::{MAX_CHANGES, fingerprint_of};
 pub use hearing::{ChangedNode, NoticeError};

@@ -4,9 +4,9 @@
 //! ```text
 //!  servers ── frames ──▶ told ─┐                           ┌─▶ ChangedNode, at once
 //!                              ├─▶ Watch, one of a reader ─┤
-//!  own directory ──▶ hear_own ─┘                           └─▶ Action::Gone, Action::CaughtUp
+//!  own directory ──▶ hear_own ─┘                           └─▶ WatchAction::Gone, CaughtUp
 //!       │
-//!       └─▶ Watchers ──▶ Action::Notify: frames for the watchers of other peers
+//!       └─▶ Watchers ──▶ WatchAction::Notify: frames for the watchers of other peers
 //! ```
 //!
 //! Which servers are watched: this process if it lists nodes, those that it knows, and the indexers
@@ -24,13 +24,13 @@ use core::time::Duration;
 use heapless::Vec;
 
 use super::{
-    WatcherId,
+    WatchAction, WatcherId,
     client::{Extent, MAX_WATCHED_SERVERS, Watch, WatchStep},
     hearing::{ChangedNode, NoticeError, Open, bodies, hear},
     server::{Batch, READER_PATIENCE, ServeStep, Watchers},
 };
 use crate::protocol::{
-    Action, Addrs, Filter, Instant, Machine, Offer, PeerId, Presence, Role, TableStats,
+    Addrs, Filter, Instant, Machine, Offer, PeerId, Presence, Role, TableStats,
     codec::record::{Kind, RecordError, Verifier, contents, open},
     lookup::LookupId,
     table::Vacant,
@@ -59,7 +59,7 @@ impl ReaderId {
 pub struct Watches<const W: usize, const K: usize, const P: usize> {
     own: PeerId,
     watches: [Watch<K>; W],
-    readers: Vec<Reader, W, u8>,
+    readers: Vec<WatchReader, W, u8>,
     /// The lookup of the servers that is under way.
     lookup: Option<LookupId>,
     watchers: Watchers<P>,
@@ -71,7 +71,7 @@ pub struct Watches<const W: usize, const K: usize, const P: usize> {
 }
 
 #[derive(Clone, Debug, PartialEq)]
-struct Reader {
+struct WatchReader {
     id: ReaderId,
     /// The place of its watch.
     slot: u8,
@@ -132,7 +132,7 @@ impl<const W: usize, const K: usize, const P: usize> Watches<W, K, P> {
         };
         watch.start(now, seed, unconfirmed_are);
         self.last += 1;
-        let reader = Reader {
+        let reader = WatchReader {
             id: ReaderId(self.last),
             slot: slot as u8,
             filter,
@@ -178,8 +178,8 @@ impl<const W: usize, const K: usize, const P: usize> Watches<W, K, P> {
         Some((&reader.filter, watch))
     }
 
-    /// Takes the body of a server's frame ([`Action::Watch`]). What is new of a node that is there
-    /// is given to `say`. The next frame is read at [`Action::ReadOn`].
+    /// Takes the body of a server's frame ([`WatchAction::Open`]). What is new of a node that is
+    /// there is given to `say`. The next frame is read at [`WatchAction::ReadOn`].
     ///
     /// # Errors
     /// It cannot be read, so the stream must be ended.
@@ -204,8 +204,8 @@ impl<const W: usize, const K: usize, const P: usize> Watches<W, K, P> {
         heard
     }
 
-    /// Takes what the own directory says ([`Action::Hear`]). What is new of a node that is there is
-    /// given to `say`.
+    /// Takes what the own directory says ([`WatchAction::Hear`]). What is new of a node that is
+    /// there is given to `say`.
     pub fn hear_own(
         &mut self,
         now: Instant,
@@ -246,13 +246,13 @@ impl<const W: usize, const K: usize, const P: usize> Watches<W, K, P> {
         &mut self.watchers
     }
 
-    /// Whole frames for the watcher of the last [`Action::Notify`]. They can be read until the next
-    /// poll.
+    /// Whole frames for the watcher of the last [`WatchAction::Notify`]. They can be read until the
+    /// next poll.
     pub fn frames(&self) -> &[u8] {
         &self.batch
     }
 
-    fn reader(&mut self, id: ReaderId) -> Option<(&mut Reader, &mut Watch<K>)> {
+    fn reader(&mut self, id: ReaderId) -> Option<(&mut WatchReader, &mut Watch<K>)> {
         find(&mut self.readers, &mut self.watches, id)
     }
 
@@ -327,7 +327,7 @@ impl<const W: usize, const K: usize, const P: usize> Watches<W, K, P> {
         &mut self,
         now: Instant,
         machine: &M,
-    ) -> Option<Action> {
+    ) -> Option<WatchAction> {
         if !self.readers.is_empty() {
             self.note_servers(now, machine);
         }
@@ -361,7 +361,7 @@ impl<const W: usize, const K: usize, const P: usize> Watches<W, K, P> {
         now: Instant,
         at: usize,
         machine: &M,
-    ) -> Option<Action> {
+    ) -> Option<WatchAction> {
         let reader = self.readers.get_mut(at)?;
         let watch = self.watches.get_mut(usize::from(reader.slot))?;
         let id = reader.id;
@@ -370,7 +370,7 @@ impl<const W: usize, const K: usize, const P: usize> Watches<W, K, P> {
                 return None;
             }
             self.leave(now, id);
-            return Some(Action::Behind { reader: id });
+            return Some(WatchAction::Behind { reader: id });
         }
         if reader.own_from.is_some_and(|from| from <= now) {
             reader.own_from = None;
@@ -380,7 +380,7 @@ impl<const W: usize, const K: usize, const P: usize> Watches<W, K, P> {
             let slot = reader.unread.trailing_zeros();
             reader.unread &= reader.unread - 1;
             if let Some(server) = watch.server_of(slot) {
-                return Some(Action::ReadOn { reader: id, server });
+                return Some(WatchAction::ReadOn { reader: id, server });
             }
         }
         loop {
@@ -398,7 +398,7 @@ impl<const W: usize, const K: usize, const P: usize> Watches<W, K, P> {
                     }
                     continue;
                 }
-                WatchStep::Open { server, addrs } => Action::Watch {
+                WatchStep::Open { server, addrs } => WatchAction::Open {
                     reader: id,
                     server,
                     addrs,
@@ -408,20 +408,20 @@ impl<const W: usize, const K: usize, const P: usize> Watches<W, K, P> {
                     name,
                     how,
                     ago,
-                } => Action::Gone {
+                } => WatchAction::Gone {
                     reader: id,
                     peer,
                     name,
                     how,
                     ago,
                 },
-                WatchStep::CaughtUp { blind } => Action::CaughtUp { reader: id, blind },
+                WatchStep::CaughtUp { blind } => WatchAction::CaughtUp { reader: id, blind },
             });
         }
     }
 
     /// The next frames for a watcher of the own directory.
-    fn serve<M: Machine + ?Sized>(&mut self, now: Instant, machine: &M) -> Option<Action> {
+    fn serve<M: Machine + ?Sized>(&mut self, now: Instant, machine: &M) -> Option<WatchAction> {
         loop {
             let step = self.watchers.poll(now, machine, &mut self.batch)?;
             let (ServeStep::Tell(watcher) | ServeStep::Close(watcher)) = step;
@@ -429,9 +429,9 @@ impl<const W: usize, const K: usize, const P: usize> Watches<W, K, P> {
             let reader = readers.find(|reader| reader.id.own() == watcher);
             let reader = reader.map(|reader| reader.id);
             match (step, reader) {
-                (ServeStep::Tell(_), Some(reader)) => return Some(Action::Hear { reader }),
-                (ServeStep::Tell(_), None) => return Some(Action::Notify { watcher }),
-                (ServeStep::Close(_), None) => return Some(Action::Dismiss { watcher }),
+                (ServeStep::Tell(_), Some(reader)) => return Some(WatchAction::Hear { reader }),
+                (ServeStep::Tell(_), None) => return Some(WatchAction::Notify { watcher }),
+                (ServeStep::Close(_), None) => return Some(WatchAction::Dismiss { watcher }),
                 (ServeStep::Close(_), Some(reader)) => {
                     let own = self.own;
                     self.ended(now, (reader, &own));
@@ -480,10 +480,10 @@ impl<const W: usize, const K: usize, const P: usize> Watches<W, K, P> {
 
 /// The reader with this number, and its watch.
 fn find<'a, const K: usize>(
-    readers: &'a mut [Reader],
+    readers: &'a mut [WatchReader],
     watches: &'a mut [Watch<K>],
     id: ReaderId,
-) -> Option<(&'a mut Reader, &'a mut Watch<K>)> {
+) -> Option<(&'a mut WatchReader, &'a mut Watch<K>)> {
     let reader = readers.iter_mut().find(|reader| reader.id == id)?;
     let watch = watches.get_mut(usize::from(reader.slot))?;
     Some((reader, watch))

@@ -75,7 +75,7 @@ impl World {
             .unwrap()
     }
 
-    fn poll(&mut self) -> Option<Action> {
+    fn poll(&mut self) -> Option<WatchAction> {
         self.watches.poll(at(self.now), &*self.indexer)
     }
 
@@ -125,8 +125,8 @@ impl World {
     }
 }
 
-fn opens(reader: ReaderId) -> Option<Action> {
-    Some(Action::Watch {
+fn opens(reader: ReaderId) -> Option<WatchAction> {
+    Some(WatchAction::Open {
         reader,
         server: SERVER,
         addrs: addrs(),
@@ -139,7 +139,7 @@ fn own_directory_is_heard_without_a_stream_and_others_by_one() {
     let reader = world.read();
     world.list();
     assert_eq!(world.poll(), opens(reader));
-    assert_eq!(world.poll(), Some(Action::Hear { reader }));
+    assert_eq!(world.poll(), Some(WatchAction::Hear { reader }));
     assert_eq!(world.hear(reader), [peer(1), peer(2), peer(3)]);
     assert_eq!(world.told(reader, 3, Opens(true)), Ok(0), "it is known");
     assert_eq!(world.told(reader, 4, Opens(true)), Ok(1));
@@ -153,7 +153,7 @@ fn own_directory_is_heard_a_batch_at_a_time_with_a_pause() {
     assert_eq!(world.poll(), opens(reader));
     let mut heard = 0;
     while heard < 150 {
-        assert_eq!(world.poll(), Some(Action::Hear { reader }));
+        assert_eq!(world.poll(), Some(WatchAction::Hear { reader }));
         let batch = world.hear(reader).len();
         assert!((1..100).contains(&batch));
         heard += batch;
@@ -197,13 +197,13 @@ fn next_frame_is_read_when_there_is_room_and_a_reader_without_room_loses_its_wat
     assert_eq!(world.poll(), None);
     world.watches.has_room(reader);
     let server = SERVER;
-    assert_eq!(world.poll(), Some(Action::ReadOn { reader, server }));
+    assert_eq!(world.poll(), Some(WatchAction::ReadOn { reader, server }));
     since = world.now;
     world.watches.has_no_room(at(since), reader);
     world.now = since + patience - 1;
     assert_eq!(world.poll(), None);
     world.now = since + patience;
-    assert_eq!(world.poll(), Some(Action::Behind { reader }));
+    assert_eq!(world.poll(), Some(WatchAction::Behind { reader }));
     assert_eq!(world.poll(), None);
     assert!(world.watches.of(reader).is_none());
     assert_eq!(world.told(reader, 5, Opens(true)), Ok(0), "it is over");
@@ -224,7 +224,7 @@ fn one_lookup_is_for_all_readers_that_wait_and_another_for_those_that_come_meanw
         .watches
         .listed(now, &*world.indexer, &[], Extent::Whole);
     assert!(world.watches.wants_list());
-    assert_eq!(world.poll(), Some(Action::Hear { reader: first }));
+    assert_eq!(world.poll(), Some(WatchAction::Hear { reader: first }));
     world.hear(first);
     world.watches.list_begun(None);
     world
@@ -232,7 +232,7 @@ fn one_lookup_is_for_all_readers_that_wait_and_another_for_those_that_come_meanw
         .listed(now, &*world.indexer, &[], Extent::Part);
     assert!(!world.watches.wants_list());
     let mut actions = core::iter::from_fn(|| world.poll());
-    assert!(actions.any(|action| action == Action::Hear { reader: second }));
+    assert!(actions.any(|action| action == WatchAction::Hear { reader: second }));
 }
 
 #[test]

@@ -269,18 +269,8 @@ impl World {
             | Action::Providers { .. }
             | Action::Respond { .. }
             | Action::Done { .. }
-            | Action::List { .. }
-            | Action::Rows { .. }
-            | Action::Progress { .. }
-            | Action::Listed { .. }
-            | Action::Watch { .. }
-            | Action::ReadOn { .. }
-            | Action::Hear { .. }
-            | Action::Gone { .. }
-            | Action::CaughtUp { .. }
-            | Action::Behind { .. }
-            | Action::Notify { .. }
-            | Action::Dismiss { .. }
+            | Action::Listing(_)
+            | Action::Watch(_)
             | Action::Slot { .. }
             | Action::Slots
             | Action::KeepHouse
