@@ -39,10 +39,10 @@ use crate::{
     config::{Config, Role},
     net::{
         BeatFrame, FIRST_BEAT_TIMEOUT, Frame, Net, NetBounds, NetEvent, addrs::Announce,
-        each::each, limits::MAX_HANDSHAKES,
+        each::each, limits::MAX_HANDSHAKES, netlink::Change,
     },
     protocol::{
-        Entries, Input, Instant, PeerId,
+        Entries, Input, Instant, PeerId, RequestId, StreamId,
         capacities::{MAX_DHT_RECORDS, MAX_PROVIDERS},
         clock::WallClock,
         codec::directory::Request,
@@ -366,16 +366,7 @@ impl<'m> Driver<'m> {
                 self.invite_if_changed(now);
                 self.look_at_addresses(now);
             }
-            NetEvent::Host(change) => {
-                for line in self.addresses.lines(&change) {
-                    log::info!("{line}");
-                }
-                self.link_changed(now);
-                if change.came() {
-                    self.note_network(true);
-                    self.handle(now, Input::NetworkChanged);
-                }
-            }
+            NetEvent::Host(change) => self.on_host(now, &change),
             NetEvent::ListenerError(why) => {
                 each!(warn, "a listener could not take a connection: {why}")
             }
@@ -388,14 +379,7 @@ impl<'m> Driver<'m> {
                 ref peer,
                 stream,
                 why,
-            } => {
-                if let Some(why) = why {
-                    self.log_malformed(peer, Frame::Beat, &why);
-                }
-                self.held_beats.retain(|frame| frame.stream != stream);
-                self.handle(now, Input::StreamClosed { peer, stream });
-                self.log_silence(peer);
-            }
+            } => self.on_stream_closed(now, peer, stream, why),
             NetEvent::Ack {
                 server,
                 over,
@@ -423,17 +407,7 @@ impl<'m> Driver<'m> {
                 self.note_closed(server, called, why.as_ref());
             }
             NetEvent::GaveUp { ref server } => self.handle(now, Input::GaveUp { server }),
-            NetEvent::Request { from, id, request } => {
-                if let Request::DialBack { port } = *request {
-                    return self.dial_back(now, &from, id, port);
-                }
-                let Environment { net, endpoint, .. } = &mut self.env;
-                let asker = (&from, id, net.reader(&from));
-                let mut entries = Entries::new();
-                if let Some(response) = endpoint.serve(now, asker, *request, &mut entries) {
-                    net.respond(id, &response);
-                }
-            }
+            NetEvent::Request { from, id, request } => self.serve(now, &from, id, *request),
             NetEvent::DialedBack(end) => self.on_dial_end(now, &end),
             NetEvent::Response {
                 ref server,
@@ -467,6 +441,47 @@ impl<'m> Driver<'m> {
                 frame,
                 why,
             } => self.log_malformed(peer, frame, &why),
+        }
+    }
+
+    /// An address, a link or a route of this host has changed.
+    fn on_host(&mut self, now: Instant, change: &Change) {
+        for line in self.addresses.lines(change) {
+            log::info!("{line}");
+        }
+        self.link_changed(now);
+        if change.came() {
+            self.note_network(true);
+            self.handle(now, Input::NetworkChanged);
+        }
+    }
+
+    /// A heartbeat stream of a peer has ended; `why`: it sent what cannot be read.
+    fn on_stream_closed(
+        &mut self,
+        now: Instant,
+        peer: &PeerId,
+        stream: StreamId,
+        why: Option<String>,
+    ) {
+        if let Some(why) = why {
+            self.log_malformed(peer, Frame::Beat, &why);
+        }
+        self.held_beats.retain(|frame| frame.stream != stream);
+        self.handle(now, Input::StreamClosed { peer, stream });
+        self.log_silence(peer);
+    }
+
+    /// A peer asks.
+    fn serve(&mut self, now: Instant, from: &PeerId, id: RequestId, request: Request) {
+        if let Request::DialBack { port } = request {
+            return self.dial_back(now, from, id, port);
+        }
+        let Environment { net, endpoint, .. } = &mut self.env;
+        let asker = (from, id, net.reader(from));
+        let mut entries = Entries::new();
+        if let Some(response) = endpoint.serve(now, asker, request, &mut entries) {
+            net.respond(id, &response);
         }
     }
 }
