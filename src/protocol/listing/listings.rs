@@ -31,6 +31,10 @@ pub struct ListingId(pub u64);
 
 /// Something that the driver must do for a listing.
 #[derive(Clone, Debug, PartialEq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "it is part of an `Action`, which is larger"
+)]
 pub enum ListingAction {
     /// Ask a server, with [`Listings::request`], and dial if needed; then call
     /// [`Endpoint::responded`](crate::protocol::endpoint::Endpoint::responded) once.
