@@ -149,7 +149,8 @@ fn wrong_grants_are_usage_errors() {
     grant(&["--role", "native", "--name", "a", ID]).usage(&["--name", "only nodes"]);
     home.run(&["network", "grant", "--role", "node", ID])
         .usage(&["--key"]);
-    home.run(&["network"]).usage(&["new grant show revoke"]);
+    home.run(&["network"])
+        .usage(&["give one of new, grant, show, revoke"]);
 }
 
 #[test]
