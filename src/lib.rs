@@ -147,6 +147,9 @@ pub mod protocol;
 #[cfg(feature = "embed")]
 pub mod embed;
 
+#[cfg(all(fuzzing, feature = "program"))]
+pub mod fuzzing;
+
 #[cfg(feature = "program")]
 mod cli;
 #[cfg(feature = "program")]

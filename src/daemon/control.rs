@@ -15,6 +15,9 @@ mod desk;
 mod parts;
 mod peer;
 
+#[cfg(fuzzing)]
+pub(crate) use self::desk::fuzz;
+
 use std::fs::Permissions;
 use std::io;
 use std::os::fd::OwnedFd;

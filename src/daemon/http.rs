@@ -22,6 +22,8 @@ mod request;
 mod routes;
 
 pub(super) use self::guard::{open_token, token};
+#[cfg(fuzzing)]
+pub(crate) use self::request::fuzz;
 
 use std::{
     cell::Cell,

@@ -46,7 +46,7 @@ mod entropy;
 mod environment;
 mod housekeeping;
 #[cfg(feature = "http")]
-mod http;
+pub(crate) mod http;
 mod invitation;
 pub(crate) mod keys;
 mod life;

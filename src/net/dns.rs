@@ -375,5 +375,37 @@ fn dnsaddrs(values: Vec<Value>, suffix: &Multiaddr) -> Vec<Multiaddr> {
 }
 
 /// No code panics while it holds one of these locks, and there is only one thread.
+/// For `crate::fuzzing`: as a query to a server for `oc.internal`, and as the answer to a query of
+/// each kind.
+#[cfg(fuzzing)]
+pub(crate) fn fuzz(bytes: &[u8]) {
+    use crate::protocol::zone::Zone;
+
+    let (Some(zone), Some(name)) = (
+        Zone::new("oc.internal"),
+        message::parse_name("pump.example"),
+    ) else {
+        return;
+    };
+    let ip = [192, 0, 2, 1].into();
+    let server = serve::Server { zone, ip };
+    if let Ok(query) = serve::read(bytes)
+        && let Ok(asked) = server.asked(&query)
+    {
+        let hosts = serve::Hosts::default();
+        let sections = server.answer((&asked, query.rtype), &hosts, 60, &|_| 0);
+        for limit in [512, 65_535] {
+            let answer = serve::write(bytes, &sections, limit);
+            assert!(answer.is_none_or(|answer| answer.len() <= limit));
+        }
+    }
+    for rtype in [Rtype::A, Rtype::AAAA, Rtype::TXT] {
+        let id = bytes.first_chunk().map_or(0, |id| u16::from_be_bytes(*id));
+        if let Ok(query) = message::query(&name, rtype, id, message::Edns::With) {
+            message::judge(query.as_ref(), bytes);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests;

@@ -121,6 +121,13 @@ fn hearing(own: PeerId, to: Sender<Said>, dropped: Rc<Cell<u64>>) -> Hear {
     })
 }
 
+/// For `crate::fuzzing`.
+#[cfg(fuzzing)]
+pub(crate) fn fuzz(bytes: &[u8]) {
+    let _ = message::read(bytes, &protocol::PeerId::from_bytes([1; 32]).into());
+    let _ = service::read(bytes);
+}
+
 #[cfg(test)]
 mod tests {
     use libp2p::identity::Keypair;

@@ -181,7 +181,7 @@ impl Desk {
         };
         match future::or(async { Some(line.await) }, sent_away).await {
             Some(Some(line)) => line
-                .and_then(|line| self.parse(&line))
+                .and_then(|line| parse(&line, || self.tables(Rc::strong_count(self)).into()))
                 .or_else(|message| refused_with(&message)),
             Some(None) => {
                 count(&self.refused);
@@ -249,37 +249,6 @@ impl Desk {
         }
     }
 
-    fn parse(self: &Rc<Self>, line: &[u8]) -> Result<Asked, String> {
-        let text = std::str::from_utf8(line).map_err(|_| "the request is not UTF-8".to_owned())?;
-        let filter = |filter: &str| {
-            json::from_str(filter).map_err(|_| format!("`{filter}` is not a filter of nodes"))
-        };
-        let call = match text.split_once(' ') {
-            None if text == "status" => Call::Status(self.tables(Rc::strong_count(self)).into()),
-            None if text == "doctor" => Call::Doctor,
-            None if text == "indexers" => Call::Indexers,
-            None if text == "drain" => Call::Drain(DrainCall::Begin),
-            Some(("drain", "look")) => Call::Drain(DrainCall::Look),
-            Some(("drain", "undo")) => Call::Drain(DrainCall::Undo),
-            None if text == "config" => Call::Config,
-            None if text == "log" => Call::Log,
-            None if text == "reload" => Call::Reload,
-            Some(("find", what)) if !what.trim().is_empty() => Call::Find(what.trim().to_owned()),
-            Some(("nodes", what)) => {
-                return Ok(Asked::InParts(PartsCall::Nodes(filter(what)?)));
-            }
-            Some(("watch", what)) => {
-                return Ok(Asked::InParts(PartsCall::Watch(filter(what)?)));
-            }
-            _ => {
-                return Err(format!(
-                    "`{text}` is not known: ask `status`, `doctor`, `indexers`, `config`, `reload`, `find X`, `nodes FILTER`, `watch FILTER` or `drain`"
-                ));
-            }
-        };
-        Ok(Asked::Once(call))
-    }
-
     /// `shares`: each client has one in the desk, and so has the task that accepts them.
     pub(super) fn tables(&self, shares: usize) -> [TableStats; 2] {
         let clients = TableStats {
@@ -291,6 +260,43 @@ impl Desk {
         };
         [clients, self.streams()]
     }
+}
+
+/// The request in a line. `tables`: those of the desk.
+///
+/// # Errors
+/// A sentence for the client.
+fn parse(line: &[u8], tables: impl FnOnce() -> Vec<TableStats>) -> Result<Asked, String> {
+    let text = std::str::from_utf8(line).map_err(|_| "the request is not UTF-8".to_owned())?;
+    let filter = |filter: &str| {
+        json::from_str(filter).map_err(|_| format!("`{filter}` is not a filter of nodes"))
+    };
+    let call = match text.split_once(' ') {
+        None if text == "status" => Call::Status(tables()),
+        None if text == "doctor" => Call::Doctor,
+        None if text == "indexers" => Call::Indexers,
+        None if text == "drain" => Call::Drain(DrainCall::Begin),
+        Some(("drain", "look")) => Call::Drain(DrainCall::Look),
+        Some(("drain", "undo")) => Call::Drain(DrainCall::Undo),
+        None if text == "config" => Call::Config,
+        None if text == "log" => Call::Log,
+        None if text == "reload" => Call::Reload,
+        Some(("find", what)) if !what.trim().is_empty() => Call::Find(what.trim().to_owned()),
+        Some(("nodes", what)) => return Ok(Asked::InParts(PartsCall::Nodes(filter(what)?))),
+        Some(("watch", what)) => return Ok(Asked::InParts(PartsCall::Watch(filter(what)?))),
+        _ => {
+            return Err(format!(
+                "`{text}` is not known: ask `status`, `doctor`, `indexers`, `config`, `reload`, `find X`, `nodes FILTER`, `watch FILTER` or `drain`"
+            ));
+        }
+    };
+    Ok(Asked::Once(call))
+}
+
+/// For `crate::fuzzing`.
+#[cfg(fuzzing)]
+pub(crate) fn fuzz(line: &[u8]) {
+    let _ = parse(line, Default::default);
 }
 
 /// A request of a client.

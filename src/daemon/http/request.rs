@@ -180,6 +180,15 @@ impl Fields<'_> {
     }
 }
 
+/// For `crate::fuzzing`.
+#[cfg(fuzzing)]
+pub(crate) fn fuzz(bytes: &[u8]) {
+    if let Ok(Some((request, length))) = read(bytes) {
+        assert!(length <= bytes.len());
+        let _ = super::query::filter(&request.query);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

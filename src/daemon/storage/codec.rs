@@ -178,6 +178,15 @@ fn at_most(length: Option<u64>, max: usize) -> Result<u64, DecodeError> {
     Ok(length)
 }
 
+/// For `crate::fuzzing`: what was read is written, and read as the same again.
+#[cfg(fuzzing)]
+pub(crate) fn fuzz(bytes: &[u8]) {
+    if let Ok(saved) = decode(bytes) {
+        let written = encode(&saved).unwrap_or_default();
+        assert_eq!(decode(&written).ok(), Some(saved));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

@@ -36,6 +36,8 @@ use libp2p::identity::Keypair;
 use rustix::fs::{FlockOperation, OFlags, flock};
 
 #[cfg(feature = "program")]
+#[cfg(fuzzing)]
+pub(crate) use self::codec::fuzz;
 pub(crate) use self::identity::{IDENTITY, ImportFrom, MAX_BYTES as IDENTITY_MAX_BYTES};
 pub(crate) use self::state::{State, StateFile};
 
