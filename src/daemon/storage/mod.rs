@@ -35,9 +35,9 @@ use libp2p::PeerId;
 use libp2p::identity::Keypair;
 use rustix::fs::{FlockOperation, OFlags, flock};
 
-#[cfg(feature = "program")]
 #[cfg(fuzzing)]
 pub(crate) use self::codec::fuzz;
+#[cfg(feature = "program")]
 pub(crate) use self::identity::{IDENTITY, ImportFrom, MAX_BYTES as IDENTITY_MAX_BYTES};
 pub(crate) use self::state::{State, StateFile};
 
