@@ -5,7 +5,7 @@ use std::{
     fmt::Write as _,
     fs::{self, Permissions},
     os::unix::fs::PermissionsExt as _,
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use miniserde::json;
@@ -333,15 +333,19 @@ fn table() -> String {
     text
 }
 
+/// Not included when it is compiled: the sources of a package are without it.
+fn operating() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("targets/OPERATING.md")
+}
+
 #[test]
 fn operators_read_the_sentences_that_are_said() {
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("targets/OPERATING.md");
-    let kept = fs::read_to_string(&file).unwrap();
+    let kept = fs::read_to_string(operating()).unwrap();
     let (before, rest) = kept.split_once(BEGIN).unwrap();
     let (_, after) = rest.split_once(END).unwrap();
     let fresh = format!("{before}{BEGIN}\n{}\n{END}{after}", table());
     if std::env::var_os("UPDATE_SNAPSHOTS").is_some() {
-        fs::write(&file, &fresh).unwrap();
+        fs::write(operating(), &fresh).unwrap();
     } else {
         assert_eq!(fresh, kept, "UPDATE_SNAPSHOTS=1 writes it again");
     }
@@ -350,7 +354,7 @@ fn operators_read_the_sentences_that_are_said() {
 /// Every code that a problem can have is in the table of symptoms.
 #[test]
 fn each_code_has_its_symptom_and_what_to_do() {
-    let text = include_str!("../../../targets/OPERATING.md");
+    let text = fs::read_to_string(operating()).unwrap();
     let (_, symptoms) = text.split_once("\n## Symptoms\n").unwrap();
     let (symptoms, _) = symptoms.split_once(BEGIN).unwrap();
     for Told { what, .. } in book() {
