@@ -191,7 +191,8 @@ impl Driver<'_> {
     fn note_uncontested(&mut self, peer: &PeerId, evicted: bool) {
         if evicted {
             log::warn!(
-                "too many identities go from host to host: two devices that use {} are not told apart until                  they have replaced each other again",
+                "too many identities go from host to host: two devices that use {} are not told apart until \
+                 they have replaced each other again",
                 short(peer)
             );
         }
