@@ -15,7 +15,7 @@ use super::{
 use crate::{
     net::{
         Frame,
-        each::{About, each, short_id},
+        each::{About, each},
     },
     protocol::{
         Arrival, EndCause, Joined, LeaseEnd, PeerId, Placement, Role, Shortage, Subject,
@@ -24,13 +24,10 @@ use crate::{
     },
 };
 
+pub(super) use crate::net::each::short;
+
 /// Nodes whose names are remembered after they were released.
 const MOST_RELEASED: usize = 64;
-
-/// A peer id for people.
-pub(super) fn short(peer: &PeerId) -> String {
-    short_id(&text(peer))
-}
 
 impl Environment<'_> {
     /// A peer for people: `node pump (…6SudFq1x)`, or without a name `indexer …6SudFq1x`.

@@ -1,8 +1,8 @@
 //! What the operator of a closed network does with its key: makes it, grants with it, and revokes
 //! (PROTOCOL.md, section 8). No daemon is asked, and no daemon has the key.
 //!
-//! Invariants: nothing is signed that a reader would refuse; the sequence of a list is above that of
-//! every list before, and above that of a list that was lost, as long as the clock goes forward.
+//! Invariants: nothing is signed that a reader would refuse; the sequence of a list is above that
+//! of every list before, and above that of a list that was lost, as long as the clock goes forward.
 
 mod date;
 mod shown;
@@ -16,6 +16,7 @@ use libp2p::identity::Keypair;
 pub(crate) use self::date::end_of;
 pub(crate) use self::shown::show;
 use super::clock::BUILD_MS;
+pub(crate) use super::report::text;
 use super::storage::{StorageError, network as files};
 use crate::config::{Role, peer_id_fault};
 use crate::net::grants::{SealError, open_revocation, sign_grant, sign_revocation};
@@ -128,7 +129,7 @@ impl NetworkKey {
 
     /// The network's id.
     pub(crate) fn id(&self) -> String {
-        text_of(&self.id)
+        text(&self.id)
     }
 
     /// Its file.
@@ -158,7 +159,7 @@ impl NetworkKey {
         let list = files::ListFile::beside(&self.file)?;
         let revoked = self.revoked(&list)?;
         if let Some(peer) = peers.iter().find(|peer| revoked.has(peer)) {
-            let (peer, list) = (text_of(peer), list.path().display());
+            let (peer, list) = (text(peer), list.path().display());
             return Err(Error::Failed(format!(
                 "{peer} is revoked in {list}, and a grant does not undo that: give the device a new identity with \
                  `oc-discovery identity reset`, and grant that one"
@@ -184,8 +185,8 @@ impl NetworkKey {
         signed.collect()
     }
 
-    /// Adds peers to the network's list, with a higher sequence, and keeps it beside the key. If all
-    /// are in it, it stays as it is.
+    /// Adds peers to the network's list, with a higher sequence, and keeps it beside the key. If
+    /// all are in it, it stays as it is.
     ///
     /// # Errors
     /// The list is full or cannot be read or written, or there is none and no peer for it.
@@ -226,7 +227,7 @@ impl NetworkKey {
         };
         Ok(SignedList {
             sequence,
-            peers: all.iter().map(text_of).collect(),
+            peers: all.iter().map(text).collect(),
             line: BASE64URL_NOPAD.encode(&envelope),
             known,
         })
@@ -251,7 +252,7 @@ impl NetworkKey {
         });
         match network {
             Ok(network) if network == self.id => Ok(revoked),
-            Ok(network) => Err(wrong(&format_args!("it is that of {}", text_of(&network)))),
+            Ok(network) => Err(wrong(&format_args!("it is that of {}", text(&network)))),
             Err(error) => Err(wrong(&error)),
         }
     }
@@ -276,11 +277,6 @@ pub(crate) fn peer_of(what: &str, text: &str) -> Result<PeerId, Error> {
         return Err(Error::Usage(format!("{what}: {text:?} {fault}")));
     };
     PeerId::try_from(peer).map_err(|error| Error::Usage(format!("{what}: {error}")))
-}
-
-/// A peer id as people read it.
-pub(crate) fn text_of(peer: &PeerId) -> String {
-    libp2p::PeerId::from(*peer).to_base58()
 }
 
 fn checked_roles(wish: &Wish) -> Result<Roles, Error> {

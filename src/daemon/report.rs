@@ -40,7 +40,7 @@ pub(super) struct StatusReport<'a, 'm> {
 }
 
 /// The peer id as text.
-pub(super) fn text(peer: &PeerId) -> String {
+pub(crate) fn text(peer: &PeerId) -> String {
     libp2p::PeerId::from(*peer).to_string()
 }
 

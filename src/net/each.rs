@@ -106,6 +106,11 @@ impl About {
 /// Characters of an id that people read: its last ones, because the first are the same for all.
 const SHORT: usize = 8;
 
+/// A peer, for people.
+pub(crate) fn short(peer: &crate::protocol::PeerId) -> String {
+    short_id(&PeerId::from(*peer).to_base58())
+}
+
 /// A peer id, in base58, for people.
 pub(crate) fn short_id(id: &str) -> String {
     let from = id.len().saturating_sub(SHORT);

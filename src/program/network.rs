@@ -5,14 +5,16 @@
 
 use std::io::{self, Read as _};
 use std::path::Path;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use miniserde::{Serialize, json};
 
 use super::{Failure, USAGE, note, print};
 use crate::cli::{Grant, Network, NetworkAction, New, Revoke, ShowGrant};
 use crate::config::Role;
-use crate::daemon::network::{self, NetworkKey, Peer, Wish};
+use crate::daemon::{
+    clock::wall,
+    network::{self, NetworkKey, Peer, Wish},
+};
 
 /// Bytes of stdin at most: 18,000 peer ids.
 const MOST_BYTES: u64 = 1 << 20;
@@ -84,12 +86,12 @@ fn grant(args: &Grant) -> Result<(), Failure> {
         return Err(Failure::new(USAGE, sentence));
     }
     let key = NetworkKey::load(Path::new(&args.key))?;
-    let grants = key.grant(&wish, &peers, now_ms())?;
+    let grants = key.grant(&wish, &peers, wall())?;
     for (peer, grant) in peers.iter().zip(&grants) {
         match args.json {
             true => print(json::to_string(&GrantLine {
                 schema: 1,
-                peer_id: &network::text_of(peer),
+                peer_id: &network::text(peer),
                 grant,
             }))?,
             false => print(grant)?,
@@ -103,7 +105,7 @@ fn show(args: &ShowGrant) -> Result<(), Failure> {
         "-" => stdin()?,
         line => line.to_owned(),
     };
-    let shown = network::show(&line, now_ms())?;
+    let shown = network::show(&line, wall())?;
     match args.json {
         true => print(shown.to_json()),
         false => print(shown),
@@ -113,7 +115,7 @@ fn show(args: &ShowGrant) -> Result<(), Failure> {
 fn revoke(args: &Revoke) -> Result<(), Failure> {
     let peers = peers(&args.peers)?;
     let key = NetworkKey::load(Path::new(&args.key))?;
-    let list = key.revoke(&peers, now_ms())?;
+    let list = key.revoke(&peers, wall())?;
     match args.json {
         true => print(json::to_string(&ListLine {
             schema: 1,
@@ -157,10 +159,4 @@ fn stdin() -> Result<String, Failure> {
         return Err(Failure::new(USAGE, sentence));
     }
     Ok(text)
-}
-
-/// The time of this machine, ms since the Unix epoch; 0 before that.
-fn now_ms() -> u64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH);
-    now.map_or(0, |now| u64::try_from(now.as_millis()).unwrap_or(u64::MAX))
 }

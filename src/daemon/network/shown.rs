@@ -6,7 +6,7 @@ use std::fmt;
 use data_encoding::BASE64URL_NOPAD;
 use miniserde::{Serialize, json};
 
-use super::{Error, date, text_of};
+use super::{Error, date, text};
 use crate::config::Role;
 use crate::net::envelope::Flaw;
 use crate::net::grants::{OpenError, open_grant, open_revocation};
@@ -87,8 +87,8 @@ fn of_grant(network: &PeerId, grant: &Grant<'_>, now_ms: u64) -> Shown {
     Shown::Grant(ShownGrant {
         schema: 1,
         kind: "grant",
-        network: text_of(network),
-        peer_id: text_of(&grant.peer),
+        network: text(network),
+        peer_id: text(&grant.peer),
         roles: roles.map(Role::name).collect(),
         names: grant
             .names
@@ -106,10 +106,10 @@ fn of_list(network: &PeerId, list: &Revocation<'_>) -> Shown {
     Shown::List(ShownList {
         schema: 1,
         kind: "revocations",
-        network: text_of(network),
+        network: text(network),
         sequence: list.sequence,
         issued_at_ms: list.issued_at_ms,
-        peers: list.peers.iter().map(|peer| text_of(&peer)).collect(),
+        peers: list.peers.iter().map(|peer| text(&peer)).collect(),
     })
 }
 

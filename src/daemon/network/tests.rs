@@ -104,7 +104,7 @@ fn sequence_of_a_list_grows_even_if_the_clock_goes_back() {
     );
     let second = key.revoke(&[peer(2), peer(1)], NOW - 500).unwrap();
     assert_eq!((second.sequence, second.known), (NOW + 1, 1));
-    assert_eq!(second.peers, [text_of(&peer(1)), text_of(&peer(2))]);
+    assert_eq!(second.peers, [text(&peer(1)), text(&peer(2))]);
     let same = key.revoke(&[peer(2)], NOW + 9).unwrap();
     assert_eq!((same.sequence, same.line), (NOW + 1, second.line.clone()));
     assert_eq!(key.revoke(&[], NOW).unwrap().line, second.line);

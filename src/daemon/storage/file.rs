@@ -60,13 +60,15 @@ pub(super) fn remove_if_there(path: &Path) -> io::Result<()> {
 fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
     // A file that a crash left behind may have any mode and content.
     remove_if_there(path)?;
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path)?;
+    let mut file = create(path)?;
     file.write_all(bytes)?;
     file.sync_all()
+}
+
+/// Creates a file, mode 0600, where there is none.
+pub(super) fn create(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true).mode(0o600).open(path)
 }
 
 /// Gives files of the directory to its owner. It is done by descriptor, and neither a link nor a

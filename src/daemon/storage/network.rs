@@ -1,13 +1,12 @@
-//! The key of a closed network, and the revocation list beside it. Both are with the operator, in no
-//! data directory of a daemon.
+//! The key of a closed network, and the revocation list beside it. Both are with the operator, in
+//! no data directory of a daemon.
 //!
 //! Invariants: a key is never overwritten, and only its owner may read it; a list is replaced as a
 //! whole, by the one process that holds the key's lock.
 
 use std::ffi::OsString;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use libp2p::identity::Keypair;
@@ -38,12 +37,7 @@ pub(crate) fn create(dir: &Path) -> Result<(Keypair, PathBuf), StorageError> {
 }
 
 fn write(dir: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut options = OpenOptions::new();
-    let mut file = options
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path)?;
+    let mut file = file::create(path)?;
     let written = file.write_all(bytes).and_then(|()| file.sync_all());
     if written.is_err() {
         // A part of a key would be taken for one.

@@ -22,10 +22,10 @@ use super::{
     Dial, Event, Owed, Streams,
     contact::Health,
     handler::{Command, Handler, Happened},
-    last, traced,
+    traced,
 };
 use crate::{
-    net::Failure,
+    net::{Failure, each::short},
     protocol::{PeerId, Verdict},
 };
 
@@ -39,7 +39,7 @@ impl Streams {
     }
 
     fn connected(&mut self, peer: PeerId, connection: ConnectionId) {
-        log::debug!("connected with {}", last(&peer));
+        log::debug!("connected with {}", short(&peer));
         self.contacts.entry(peer).or_default().connected(connection);
         self.dials.retain(|dial| dial.peer != peer);
         for command in self.take_waiting(&peer) {
@@ -48,7 +48,7 @@ impl Streams {
     }
 
     fn disconnected(&mut self, peer: PeerId, connection: ConnectionId) {
-        log::debug!("a connection with {} has ended", last(&peer));
+        log::debug!("a connection with {} has ended", short(&peer));
         if let Some(contact) = self.contacts.get_mut(&peer) {
             let lost = contact.take_leases(connection);
             if contact.disconnected(connection) {
@@ -92,7 +92,7 @@ impl Streams {
             return;
         }
         let why = Failure::of_dial(why, &self.own);
-        log::debug!("dial of {} failed: {why}", last(&peer));
+        log::debug!("dial of {} failed: {why}", short(&peer));
         for command in self.take_waiting(&peer) {
             self.failed(peer, command, &why);
         }

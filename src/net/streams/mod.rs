@@ -51,7 +51,7 @@ pub(crate) use self::{
     watch::WatchEvent,
 };
 use crate::{
-    net::{Failure, Frame, each::short_id},
+    net::{Failure, Frame, each::short},
     protocol::{PeerId, RequestId, StreamId, Verdict, codec::heartbeat::LastBeat},
 };
 
@@ -347,7 +347,7 @@ impl Streams {
         if all == 0 || ((is_fresh || is_lost) && all < MAX_DIALS) {
             // Kademlia may already be dialling the peer at worse addresses. `Always` does not wait
             // for that dial.
-            log::debug!("dials {}: {addresses:?}", last(&peer));
+            log::debug!("dials {}: {addresses:?}", short(&peer));
             let opts = DialOpts::peer_id(peer.into())
                 .condition(PeerCondition::Always)
                 .addresses(addresses)
@@ -475,15 +475,10 @@ impl Streams {
     }
 }
 
-/// The end of an id, as lines of the log have it.
-fn last(peer: &PeerId) -> String {
-    short_id(&libp2p::PeerId::from(*peer).to_base58())
-}
-
 /// Logs a frame, without its content.
 fn traced(what: &str, number: u64, peer_id: &PeerId, body: &[u8]) {
     let length = body.len();
-    log::trace!("{what} {number} of {length} bytes, peer {}", last(peer_id));
+    log::trace!("{what} {number} of {length} bytes, peer {}", short(peer_id));
 }
 
 #[cfg(test)]
