@@ -1,5 +1,5 @@
-//! What the program reads from outside and has no public decoder, for `tests/fuzz`. It is there only
-//! when a fuzzer is built.
+//! What the program reads from outside and has no public decoder, for `tests/fuzz`. It is there
+//! only when a fuzzer is built.
 //!
 //! Whatever the bytes are, nothing panics.
 

@@ -206,8 +206,8 @@ fn look_at_files(report: &mut Diagnosis, dir: &Path, identity: io::Result<()>) {
     }
 }
 
-/// Whether a file system takes no new state: of so many bytes and files that are free for this user.
-/// One without a limit of files says that it has none at all.
+/// Whether a file system takes no new state: of so many bytes and files that are free for this
+/// user. One without a limit of files says that it has none at all.
 fn is_full(free_bytes: u64, files: u64, free_files: u64) -> bool {
     free_bytes < NEEDED_BYTES || (files > 0 && free_files == 0)
 }

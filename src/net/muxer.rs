@@ -9,7 +9,7 @@
 //! `poll_inbound` has just given it, and at the end of each turn, after a `poll_inbound` without a
 //! stream, to tell the handlers what has changed. For the second it keeps a table of their names
 //! for each connection, and looks each of them up twice for each beat. [`is_negotiating`] tells the
-//! two apart, so that a handler may have no names where nobody reads them.
+//! two apart, so that a handler may have no names where they are not read.
 //!
 //! Invariant: each turn drives the inner muxer. The swarm skips `poll_inbound` only while too many
 //! streams are being negotiated. Their number grows only by a `poll_inbound` that is ready, and

@@ -1,4 +1,4 @@
-//! What a grant of a closed network allows, and who is revoked (PROTOCOL.md, section 8).
+//! What a grant of a closed network allows, and which peers are revoked (PROTOCOL.md, section 8).
 //!
 //! These rules are complete, but no machine of this core asks them yet: a process deals with every
 //! peer, as in an open network. So far they serve the program that signs grants and lists.

@@ -196,8 +196,8 @@ fn operator_is_answered_at_once_beside(crowds: &[(Habit, usize)]) {
     assert!(native.descriptors() <= idle + 1);
 }
 
-/// A node with one native, which is frozen, so that each of its lookups takes 5 s. The lease outlasts
-/// the test: of a server whose lease is lost, nothing is asked.
+/// A node with one native, which is frozen, so that each of its lookups takes 5 s. The lease
+/// outlasts the test: of a server whose lease is lost, nothing is asked.
 fn node_of_a_frozen_native(world: &World) -> (Peer, Peer) {
     let native = world.native("native", &["--lease", "5m"]);
     let node = world.node("node", &[&native], &["--lease", "5m"]);

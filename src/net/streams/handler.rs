@@ -399,8 +399,8 @@ impl ConnectionHandler for Handler {
     type InboundOpenInfo = ();
     type OutboundOpenInfo = Purpose;
 
-    /// On a connection of the peer, only for a stream that has come: nobody reads what the swarm
-    /// would keep of it. On one that we dialled, libp2p's identify tells the peer what it keeps.
+    /// On a connection of the peer, only for a stream that has come: what the swarm would keep of
+    /// it is not read. On one that we dialled, libp2p's identify tells the peer what it keeps.
     fn listen_protocol(&self) -> SubstreamProtocol<Ours> {
         let is_dialled = self.0.remote.is_none();
         let ours = match is_dialled || is_negotiating() {

@@ -1,5 +1,5 @@
-//! Grants of a closed network: the payload of an envelope that the network's key signs (PROTOCOL.md,
-//! section 8), and what the messages of its members carry beside.
+//! Grants of a closed network: the payload of an envelope that the network's key signs
+//! (PROTOCOL.md, section 8), and what the messages of its members carry beside.
 //!
 //! Invariant: a decoded grant has the form that PROTOCOL.md states: at least one role, and names
 //! that a node could have. Whether it counts is decided in [`grants`](crate::protocol::grants).
@@ -86,8 +86,8 @@ const fn bit(role: Role) -> u8 {
 pub struct GrantName<'a>(&'a str);
 
 impl<'a> GrantName<'a> {
-    /// The text as a name of a grant; `None` unless it is a node's name, or `*.` and one, of at most
-    /// [`MAX_NAME_LEN`] bytes in all.
+    /// The text as a name of a grant; `None` unless it is a node's name, or `*.` and one, of at
+    /// most [`MAX_NAME_LEN`] bytes in all.
     pub fn new(text: &'a str) -> Option<Self> {
         let plain = text.strip_prefix(ANY).unwrap_or(text);
         (text.len() <= MAX_NAME_LEN && to_name(plain).is_some()).then_some(Self(text))
@@ -156,7 +156,7 @@ pub fn encode_grant<'b>(grant: &Grant<'_>, buffer: &'b mut [u8]) -> Result<&'b [
     write(&map, buffer)
 }
 
-/// Decodes the payload of a grant. Who signed it is not checked here.
+/// Decodes the payload of a grant. Its signer is not checked here.
 ///
 /// # Errors
 /// See [`DecodeError`].

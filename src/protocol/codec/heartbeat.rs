@@ -253,8 +253,8 @@ struct AckMap<'a, O, K> {
     revocations: Option<u64>,
 }
 
-/// Writes an acknowledgement to `buffer`, with as many offers as fit the buffer and a frame. The own
-/// grant is in it only if it answers the first beat of its stream.
+/// Writes an acknowledgement to `buffer`, with as many offers as fit the buffer and a frame. The
+/// own grant is in it only if it answers the first beat of its stream.
 ///
 /// # Errors
 /// See [`NoRoom`].

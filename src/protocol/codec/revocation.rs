@@ -1,8 +1,8 @@
 //! The revocation list of a closed network: the payload of an envelope that the network's key signs
 //! (PROTOCOL.md, section 8).
 //!
-//! Invariant: a decoded list has at most [`MAX_REVOKED`] peers. It may be longer than a stack should
-//! hold twice, so it borrows from its bytes.
+//! Invariant: a decoded list has at most [`MAX_REVOKED`] peers. It may be longer than a stack
+//! should hold twice, so it borrows from its bytes.
 
 use minicbor::Encode;
 
@@ -32,7 +32,7 @@ pub struct Revocation<'a> {
     pub sequence: u64,
     /// Wall-clock time of the signature, ms since the Unix epoch.
     pub issued_at_ms: u64,
-    /// Who does not belong to the network any more.
+    /// The peers that do not belong to the network any more.
     pub peers: RevokedPeers<'a>,
 }
 
@@ -101,7 +101,7 @@ pub fn encode_revocation<'b>(
 /// each with two bytes before it.
 pub const MAX_REVOCATION_PAYLOAD: usize = 1 + 3 + 2 * 9 + 2 + MAX_REVOKED * (PEER_ID_LEN + 2);
 
-/// Decodes the payload of a list. Who signed it is not checked here.
+/// Decodes the payload of a list. Its signer is not checked here.
 ///
 /// # Errors
 /// See [`DecodeError`].
