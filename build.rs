@@ -235,7 +235,7 @@ fn link_release() {
 fn link_with(script: &str) {
     let root = env::var("CARGO_MANIFEST_DIR").unwrap_or_default();
     println!("cargo::rerun-if-changed={script}");
-    println!("cargo::rustc-link-arg-bins=-Wl,-T,{root}/{script}");
+    println!("cargo::rustc-link-arg-bins=-T{root}/{script}");
 }
 
 /// The value of one capacity: that of its variable, or its default.

@@ -120,6 +120,14 @@ fn show_found<T: fmt::Display>(
     }
 }
 
+/// The role that the option `--role` names.
+fn role_given(name: &str) -> Result<Role, Failure> {
+    Role::named(name).ok_or_else(|| {
+        let sentence = format!("--role {name:?}: give native, indexer or node");
+        Failure::new(USAGE, sentence)
+    })
+}
+
 /// The data directory of the daemon to ask, which is given with its option or as a word.
 fn one_dir<'a>(
     option: &'a Option<String>,

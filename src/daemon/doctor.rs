@@ -162,10 +162,7 @@ fn no_daemon(report: &mut Diagnosis, error: &client::Error) {
              the system, with --data-dir if it has another directory"
         }
     };
-    // The hint has what to do.
-    let sentence = error.to_string();
-    let what = sentence.split("; ").next().unwrap_or_default();
-    report.wrong("daemon", Severity::Critical, what, hint);
+    report.wrong("daemon", Severity::Critical, error.what().to_string(), hint);
 }
 
 /// The default data directory in which a daemon has run, if there is only one.

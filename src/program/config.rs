@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use miniserde::json;
 
-use super::{Failure, USAGE, ask, env, note, one_dir, print, show};
+use super::{Failure, USAGE, ask, env, note, one_dir, print, role_given, show};
 use crate::cli::{self, Command, ConfigCheck, ConfigCommand, ConfigShow, Exit, Reload};
 use crate::config::{self, Checked, ConfigReport, Faults, Flags, Loaded, Role};
 use crate::daemon::client::{Answer, OperatorRequest};
@@ -32,10 +32,7 @@ pub(super) fn run(command: &ConfigCommand) -> Result<(), Failure> {
 fn check(args: &ConfigCheck) -> Result<(), Failure> {
     let file = of_its_directory(PathBuf::from(&args.file));
     let roles = match (&args.role, role_of(&file)) {
-        (Some(given), _) => vec![role_named(given).ok_or_else(|| {
-            let sentence = format!("--role {given:?}: give native, indexer or node");
-            Failure::new(USAGE, sentence)
-        })?],
+        (Some(given), _) => vec![role_given(given)?],
         (None, Some(role)) => vec![role],
         (None, None) => Role::ALL.to_vec(),
     };
@@ -116,11 +113,7 @@ fn role_of(file: &Path) -> Option<Role> {
         name.and_then(|_| dir.file_stem())
     };
     let names = file.file_stem().into_iter().chain(of_dir());
-    names.filter_map(|name| role_named(name.to_str()?)).next()
-}
-
-fn role_named(name: &str) -> Option<Role> {
-    Role::ALL.into_iter().find(|role| role.name() == name)
+    names.filter_map(|name| Role::named(name.to_str()?)).next()
 }
 
 fn show_settings(args: &ConfigShow) -> Result<(), Failure> {
@@ -146,7 +139,7 @@ fn show_settings(args: &ConfigShow) -> Result<(), Failure> {
 
 /// Whether a word is a directory, and no role.
 fn is_dir(word: &str) -> bool {
-    role_named(word).is_none() && (word.contains('/') || Path::new(word).is_dir())
+    Role::named(word).is_none() && (word.contains('/') || Path::new(word).is_dir())
 }
 
 /// The role and the options of a command line that would start a daemon.

@@ -8,9 +8,8 @@ use std::path::Path;
 
 use miniserde::{Serialize, json};
 
-use super::{Failure, USAGE, note, print};
+use super::{Failure, USAGE, note, print, role_given};
 use crate::cli::{Grant, Network, NetworkAction, New, Revoke, ShowGrant};
-use crate::config::Role;
 use crate::daemon::{
     clock::wall,
     network::{self, NetworkKey, Peer, Wish},
@@ -69,12 +68,7 @@ fn new(args: &New) -> Result<(), Failure> {
 }
 
 fn grant(args: &Grant) -> Result<(), Failure> {
-    let roles = args.role.iter().map(|name| {
-        Role::named(name).ok_or_else(|| {
-            let sentence = format!("--role: {name:?} is no role: give native, indexer or node");
-            Failure::new(USAGE, sentence)
-        })
-    });
+    let roles = args.role.iter().map(|name| role_given(name));
     let wish = Wish {
         roles: roles.collect::<Result<_, _>>()?,
         names: args.name.clone(),

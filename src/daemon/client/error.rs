@@ -76,72 +76,92 @@ impl Error {
             _ => 1,
         }
     }
+
+    /// What is wrong, without what to do about it.
+    pub(crate) fn what(&self) -> What<'_> {
+        What(self)
+    }
+
+    fn advice(&self) -> Option<&'static str> {
+        Some(match self {
+            Error::Query(_) => "give one of the two",
+            Error::NotRunning(_) => {
+                "start one with `oc-discovery native`, `indexer` or `node` and this --data-dir"
+            }
+            Error::NoDirectory(_) => "give the data directory of a daemon",
+            Error::NoneRunning => {
+                "start one with `oc-discovery native`, `indexer` or `node`, name its directory with --data-dir, or ask \
+                 as root if it is a service of the system"
+            }
+            Error::Several(_) | Error::SeveralStopped(_) => "choose one with --data-dir",
+            Error::NotOurs(_) => {
+                "ask as that user or as root, or, if it is a service of the system, become a member of the group \
+                 oc-discovery: `usermod -aG oc-discovery USER`"
+            }
+            Error::Deaf(..) => "it may be stopped or overloaded",
+            Error::Nonsense(_) => "it may be of another version",
+            Error::OtherVersion(..) => "restart the daemon with this program",
+            Error::OtherKey(_)
+            | Error::NoPeerId(_)
+            | Error::DirectoryGone(_)
+            | Error::Io(..)
+            | Error::CutShort
+            | Error::Refused(_)
+            | Error::Busy(_)
+            | Error::Identity(_) => return None,
+        })
+    }
 }
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
+        self.what().fmt(f)?;
+        self.advice()
+            .map_or(Ok(()), |advice| write!(f, "; {advice}"))?;
+        let (Error::Several(dirs) | Error::SeveralStopped(dirs)) = self else {
+            return Ok(());
+        };
+        dirs.iter().enumerate().try_for_each(|(index, dir)| {
+            let before = if index == 0 { ":" } else { "," };
+            write!(f, "{before} {}", dir.display())
+        })
+    }
+}
+
+/// What is wrong, without what to do about it.
+pub(crate) struct What<'e>(&'e Error);
+
+impl fmt::Display for What<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
             Error::OtherKey(peer) => write!(
                 f,
                 "{peer} is not the peer id of an Ed25519 key (12D3…): no peer here has another one"
             ),
-            Error::NoPeerId(text) => {
-                write!(f, "{text:?} {}", peer_id_fault(text))
-            }
+            Error::NoPeerId(text) => write!(f, "{text:?} {}", peer_id_fault(text)),
             Error::Query(query) => write!(
                 f,
-                "{query:?} is neither a name, which is 1 to {} of a-z 0-9 - ., nor \
-                 a peer id; give one of the two",
-                MAX_NAME_LEN
+                "{query:?} is neither a name, which is 1 to {MAX_NAME_LEN} of a-z 0-9 - ., nor a peer id"
             ),
-            Error::NotRunning(dir) => write!(
-                f,
-                "no daemon runs on {}; start one with `oc-discovery native`, `indexer` or `node` \
-                 and this --data-dir",
-                dir.display()
-            ),
+            Error::NotRunning(dir) => write!(f, "no daemon runs on {}", dir.display()),
             Error::DirectoryGone(dir) => write!(
                 f,
                 "a daemon runs on {}, and that directory was removed or replaced, so that the daemon cannot be asked",
                 dir.display()
             ),
-            Error::NoDirectory(dir) if dir.symlink_metadata().is_ok() => write!(
-                f,
-                "{} is no directory; give the data directory of a daemon",
-                dir.display()
-            ),
-            Error::NoDirectory(dir) => write!(
-                f,
-                "there is no directory {}; give the data directory of a daemon",
-                dir.display()
-            ),
-            Error::NoneRunning => write!(
-                f,
-                "no daemon runs on a default data directory; start one with `oc-discovery \
-                 native`, `indexer` or `node`, name its directory with --data-dir, or ask as root \
-                 if it is a service of the system"
-            ),
-            Error::Several(dirs) | Error::SeveralStopped(dirs) => {
-                match self {
-                    Error::Several(_) => f.write_str("there are several daemons")?,
-                    _ => f.write_str("no daemon runs, and several have run here")?,
-                }
-                f.write_str("; choose one with --data-dir:")?;
-                dirs.iter().enumerate().try_for_each(|(index, dir)| {
-                    let comma = if index == 0 { "" } else { "," };
-                    write!(f, "{comma} {}", dir.display())
-                })
+            Error::NoDirectory(dir) if dir.symlink_metadata().is_ok() => {
+                write!(f, "{} is no directory", dir.display())
             }
-            Error::NotOurs(dir) => write!(
-                f,
-                "the daemon on {} belongs to another user; ask as that user or as root, or, if it is a \
-                 service of the system, become a member of the group oc-discovery: `usermod -aG oc-discovery USER`",
-                dir.display()
-            ),
+            Error::NoDirectory(dir) => write!(f, "there is no directory {}", dir.display()),
+            Error::NoneRunning => f.write_str("no daemon runs on a default data directory"),
+            Error::Several(_) => f.write_str("there are several daemons"),
+            Error::SeveralStopped(_) => f.write_str("no daemon runs, and several have run here"),
+            Error::NotOurs(dir) => {
+                write!(f, "the daemon on {} belongs to another user", dir.display())
+            }
             Error::Deaf(dir, patience) => write!(
                 f,
-                "the daemon on {} did not answer within {}; it may be stopped or \
-                 overloaded",
+                "the daemon on {} did not answer within {}",
                 dir.display(),
                 Span::of(*patience)
             ),
@@ -150,13 +170,13 @@ impl fmt::Display for Error {
             }
             Error::Nonsense(dir) => write!(
                 f,
-                "the answer of the daemon on {} makes no sense; it may be of another version",
+                "the answer of the daemon on {} makes no sense",
                 dir.display()
             ),
             Error::OtherVersion(dir, version) => write!(
                 f,
-                "the daemon on {} is another oc-discovery (version {}, and this program has {}): its \
-                 answer lacks what this one shows; restart the daemon with this program",
+                "the daemon on {} is another oc-discovery (version {}, and this program has {}): its answer lacks \
+                 what this one shows",
                 dir.display(),
                 version.escape_debug(),
                 env!("CARGO_PKG_VERSION")
