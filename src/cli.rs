@@ -261,7 +261,7 @@ pub(crate) struct Status {
     #[argh(option, arg_name = "dir")]
     pub(crate) data_dir: Option<String>,
 
-    /// show also all peers, the loops, and how full each table is
+    /// show also all peers, the loops, how full each table is, and what has happened how often
     #[argh(switch)]
     pub(crate) all: bool,
 

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    net::{FailureKind, Frame},
+    net::{FailureKind, Frame, undialable::left_out},
     protocol::{Arrival, EndCause, Joined},
 };
 
@@ -112,6 +112,7 @@ impl Counters {
             ("malformed_watches", self.malformed_watches),
         ];
         counters.extend(own.map(|(name, count)| (name.to_owned(), count)));
+        counters.insert("undialable_addresses".to_owned(), left_out());
         #[cfg(feature = "program")]
         if let Some((lost, suppressed)) = super::logging::left_out() {
             counters.insert("log_lines_lost".to_owned(), lost);

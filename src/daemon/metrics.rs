@@ -186,6 +186,9 @@ const METRICS: &[Metric] = &[
     metric("malformed_frames", Counter, "Frames of peers that could not be read, by kind.", |s, to| {
         counters(s, to, "malformed_", "frame");
     }),
+    metric("undialable_addresses", Counter, "Addresses of other peers that were left out, because nobody can dial them.", |s, to| {
+        counter(s, to, "undialable_addresses");
+    }),
     metric("lost_log_lines", Counter, "Log lines that were not written, because stderr or the journal had no room.", |s, to| {
         counter(s, to, "log_lines_lost");
     }),

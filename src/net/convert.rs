@@ -1,6 +1,7 @@
 //! Conversion between the core's types and libp2p's: peer ids, multiaddresses, keys of the DHT.
 //!
-//! Invariant: an address that libp2p cannot read, or that names a peer, is never dialled or shown.
+//! Invariant: an address that libp2p cannot read, that names a peer, or that nobody can dial is
+//! never dialled or shown.
 //! The core keeps addresses as opaque bytes, so this module leaves such addresses out.
 
 use std::fmt;
@@ -13,6 +14,7 @@ use libp2p::{
 
 use crate::protocol::{
     Addr, Addrs, Key, MAX_ADDR_LEN, PeerId,
+    address::can_be_dialled,
     codec::{ED25519_PREFIX, PEER_ID_LEN, peer_to_bytes, record::Kind},
 };
 
@@ -30,6 +32,8 @@ pub(crate) enum AddrError {
     Unreadable,
     /// It names a peer; addresses travel without `/p2p`.
     NamesPeer,
+    /// Nobody can dial it.
+    Undialable,
 }
 
 impl fmt::Display for AddrError {
@@ -44,6 +48,7 @@ impl fmt::Display for AddrError {
             }
             Self::Unreadable => f.write_str("address: is not a multiaddress"),
             Self::NamesPeer => f.write_str("address: must be without /p2p"),
+            Self::Undialable => f.write_str("address: nobody can dial it"),
         }
     }
 }
@@ -53,7 +58,7 @@ impl std::error::Error for AddrError {}
 /// The address as the core keeps it.
 ///
 /// # Errors
-/// It is empty, has more than [`MAX_ADDR_LEN`] bytes, or contains `/p2p`.
+/// It is empty, has more than [`MAX_ADDR_LEN`] bytes, contains `/p2p`, or cannot be dialled.
 pub(crate) fn to_addr(multiaddr: &Multiaddr) -> Result<Addr, AddrError> {
     check_addr(multiaddr)?;
     let length = multiaddr.len();
@@ -74,7 +79,8 @@ pub(crate) fn to_addrs(multiaddrs: &[Multiaddr]) -> Addrs {
 /// The address of these bytes.
 ///
 /// # Errors
-/// The bytes are not one readable multiaddress of 1 to [`MAX_ADDR_LEN`] bytes without `/p2p`.
+/// The bytes are not one readable multiaddress of 1 to [`MAX_ADDR_LEN`] bytes without `/p2p` that
+/// can be dialled.
 pub(crate) fn to_multiaddr(bytes: &[u8]) -> Result<Multiaddr, AddrError> {
     let length = bytes.len();
     if length > MAX_ADDR_LEN {
@@ -94,6 +100,9 @@ fn check_addr(multiaddr: &Multiaddr) -> Result<(), AddrError> {
         .any(|part| matches!(part, Protocol::P2p(_)))
     {
         return Err(AddrError::NamesPeer);
+    }
+    if !can_be_dialled(multiaddr.as_ref()) {
+        return Err(AddrError::Undialable);
     }
     Ok(())
 }
@@ -304,6 +313,10 @@ mod tests {
         let named: Multiaddr = format!("/ip4/10.0.0.1/tcp/1/p2p/{id}").parse().unwrap();
         assert_eq!(to_addr(&named), Err(AddrError::NamesPeer));
         assert_eq!(to_multiaddr(named.as_ref()), Err(AddrError::NamesPeer));
+
+        let nowhere: Multiaddr = "/ip4/224.0.0.1/tcp/4820".parse().unwrap();
+        assert_eq!(to_addr(&nowhere), Err(AddrError::Undialable));
+        assert_eq!(to_multiaddr(nowhere.as_ref()), Err(AddrError::Undialable));
 
         assert_eq!(to_multiaddr(&[]), Err(AddrError::Empty));
         assert_eq!(to_multiaddr(&[4, 10, 0, 0]), Err(AddrError::Unreadable));

@@ -29,6 +29,7 @@ use super::{
     providers,
     scope::is_loopback,
     store::BoundedStore,
+    undialable::is_kept,
 };
 use crate::{
     net::{
@@ -280,7 +281,7 @@ impl Dht {
             } => {
                 record
                     .addresses
-                    .retain(|addr| loopback || !is_loopback(addr));
+                    .retain(|addr| is_kept(addr) && (loopback || !is_loopback(addr)));
                 // If there is no room, this is counted, and seven other servers keep it.
                 let _ = kademlia.store_mut().add_provider(record);
                 None

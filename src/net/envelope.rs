@@ -9,7 +9,10 @@ use libp2p::{
     identity::Keypair,
 };
 
-use super::convert::{to_addr, to_multiaddr};
+use super::{
+    convert::{to_addr, to_multiaddr},
+    undialable,
+};
 use crate::protocol::{
     MAX_ENVELOPE_LEN, PeerId, RecordInfo,
     codec::link_service::{LinkService, LinkServices, MAX_LINK_ADDRS},
@@ -126,6 +129,10 @@ impl Verifier for Libp2p {
             Flaw::BadSignature => RecordError::BadSignature,
             Flaw::NotEd25519 => RecordError::NotEd25519,
         })
+    }
+
+    fn left_out(&self, addresses: usize) {
+        undialable::leave_out(addresses);
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 
-use libp2p::{Multiaddr, core::ConnectedPoint, identify, multiaddr::Protocol, swarm::SwarmEvent};
+use libp2p::{Multiaddr, core::ConnectedPoint, identify, swarm::SwarmEvent};
 
 use super::{
     BehaviourEvent, DialEnd, Failure, Net, PeeringEvent, convert,
@@ -14,6 +14,7 @@ use super::{
     scope::is_loopback,
     streams::{self, BeatFrame, OwnRequestId, WatchEvent},
     tcp::socket_addr,
+    undialable::{is_kept, leave_out},
 };
 use crate::protocol::{
     self, AckBuf, Beat, RequestId, Role, SignedRecord, StreamId, Verdict,
@@ -234,6 +235,7 @@ impl Net {
                 body,
             } => match read_ack(&body, last) {
                 Ok((cause, ack)) => {
+                    leave_out(ack.left_out);
                     if cause == AckCause::Beat {
                         self.streams().answered(&server, lease);
                     }
@@ -326,12 +328,7 @@ impl Net {
 
 /// Whether an address that a peer announced for itself may be passed on to all others.
 fn may_be_routed(addr: &Multiaddr, loopback: bool) -> bool {
-    let unspecified = match addr.iter().next() {
-        Some(Protocol::Ip4(ip)) => ip.is_unspecified(),
-        Some(Protocol::Ip6(ip)) => ip.is_unspecified(),
-        _ => false,
-    };
-    convert::to_addr(addr).is_ok() && !unspecified && (loopback || !is_loopback(addr))
+    is_kept(addr) && convert::to_addr(addr).is_ok() && (loopback || !is_loopback(addr))
 }
 
 fn read_beat(body: &[u8], due: u64) -> Result<Beat<SignedRecord<'_>>, String> {
@@ -344,4 +341,25 @@ fn read_beat(body: &[u8], due: u64) -> Result<Beat<SignedRecord<'_>>, String> {
 fn read_ack(body: &[u8], last: LastBeat) -> Result<(AckCause, WireAck<'_>), DecodeError> {
     let ack = decode_ack(body)?;
     Ok((ack.cause(last)?, ack))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::undialable::left_out;
+
+    #[test]
+    fn identify_brings_no_address_that_nobody_can_dial_into_the_routing_table() {
+        let before = left_out();
+        for (addr, may) in [
+            ("/ip4/192.0.2.1/tcp/4820", true),
+            ("/ip4/127.0.0.1/tcp/4820", false),
+            ("/ip4/192.0.2.1/tcp/0", false),
+            ("/ip4/224.0.0.1/tcp/4820", false),
+            ("/ip6/::/tcp/4820", false),
+        ] {
+            assert_eq!(may_be_routed(&addr.parse().unwrap(), false), may, "{addr}");
+        }
+        assert_eq!(left_out() - before, 3, "loopback is not counted");
+    }
 }

@@ -60,6 +60,7 @@ pub(crate) mod store;
 mod streams;
 pub(crate) mod tcp;
 pub(crate) mod transport;
+pub(crate) mod undialable;
 mod watching;
 
 use std::{

@@ -25,6 +25,7 @@ use libp2p::multiaddr::Protocol;
 
 use super::executor::ReadySet;
 use super::netlink::Host;
+use crate::protocol::address::can_be_dialled;
 use connection::connect;
 use listener::{Listener, is_absent};
 
@@ -294,8 +295,8 @@ impl Transport for TcpTransport {
         addr: Multiaddr,
         _: DialOpts,
     ) -> Result<Self::Dial, TransportError<TcpError>> {
-        match socket_addr(&addr) {
-            Some(addr) if addr.port() != 0 && !addr.ip().is_unspecified() => {
+        match socket_addr(&addr).filter(|_| can_be_dialled(addr.as_ref())) {
+            Some(addr) => {
                 let (ready, host) = (self.ready.clone(), self.host.clone());
                 Ok(Box::pin(async move {
                     let connected = connect(addr, &ready).await;
@@ -305,7 +306,7 @@ impl Transport for TcpTransport {
                     connected.map_err(|source| TcpError::Connect { addr, source })
                 }))
             }
-            _ => Err(TransportError::MultiaddrNotSupported(addr)),
+            None => Err(TransportError::MultiaddrNotSupported(addr)),
         }
     }
 

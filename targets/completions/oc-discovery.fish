@@ -103,7 +103,7 @@ complete -c oc-discovery -n '__fish_seen_subcommand_from node' -l from-dns-sd -x
 complete -c oc-discovery -n '__fish_seen_subcommand_from node' -l min-indexers -x -d 'leases to hold on different indexers, 1 to 8, fewer if fewer exist'
 complete -c oc-discovery -n '__fish_seen_subcommand_from node' -l help -s h -d 'display usage information'
 complete -c oc-discovery -n '__fish_seen_subcommand_from status' -l data-dir -x -a '(__fish_complete_directories)' -d 'data directory of the daemon'
-complete -c oc-discovery -n '__fish_seen_subcommand_from status' -l all -d 'show also all peers, the loops, and how full each table is'
+complete -c oc-discovery -n '__fish_seen_subcommand_from status' -l all -d 'show also all peers, the loops, how full each table is, and what has happened how often'
 complete -c oc-discovery -n '__fish_seen_subcommand_from status' -l check -d 'print one line for Nagios or cron'
 complete -c oc-discovery -n '__fish_seen_subcommand_from status' -l json -d 'print JSON, one object on one line'
 complete -c oc-discovery -n '__fish_seen_subcommand_from status' -l format -x -a 'text json openmetrics' -d 'print as text, json or openmetrics, the last for node_exporter\'s textfile collector'

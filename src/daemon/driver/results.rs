@@ -2,7 +2,10 @@
 
 use super::{super::decisions, Driver};
 use crate::{
-    net::{Failure, FailureKind, Frame, OwnRequestId, dht::DhtEvent, each::each, envelope::Libp2p},
+    net::{
+        Failure, FailureKind, Frame, OwnRequestId, dht::DhtEvent, each::each, envelope::Libp2p,
+        undialable::leave_out,
+    },
     protocol::{
         Input, Instant, PeerId, Reason,
         codec::directory::{Response, Room, decode_response},
@@ -26,9 +29,21 @@ impl Driver<'_> {
             self.log_malformed(from, Frame::Response, &why.to_string());
         }
         let mut room = Room::default();
-        let response = match &response {
+        self.take_response(now, from, id, &response, &mut room);
+        leave_out(room.left_out);
+    }
+
+    fn take_response<'b>(
+        &mut self,
+        now: Instant,
+        from: &PeerId,
+        id: OwnRequestId,
+        response: &'b Result<Vec<u8>, Failure>,
+        room: &mut Room<'b>,
+    ) {
+        let response = match response {
             // The server has answered, so it is not silent.
-            Ok(body) => Ok(decode_response(body, &mut room).unwrap_or_else(|why| {
+            Ok(body) => Ok(decode_response(body, room).unwrap_or_else(|why| {
                 self.log_malformed(from, Frame::Response, &why.to_string());
                 let why = format!("what cannot be read: {why}");
                 Response::Error(Reason::try_from(why.as_str()).unwrap_or_default())

@@ -1,7 +1,10 @@
 use libp2p::{Multiaddr, identity::Keypair, kad::store::RecordStore};
 
 use super::{routing::addresses, *};
-use crate::net::envelope::{About, sign_indexer, sign_node};
+use crate::net::{
+    envelope::{About, sign_indexer, sign_node},
+    undialable,
+};
 
 const NOW: u64 = 1_700_000_000_000;
 const TTL: Duration = Duration::from_secs(270);
@@ -184,6 +187,29 @@ fn a_node_record_is_none_of_an_indexer() {
     let record = |kind| Record::new(key(kind, &peer.peer), node.clone());
     assert!(offered(record(Kind::Indexer)).is_none());
     assert!(offered(record(Kind::Node)).is_some());
+}
+
+#[test]
+fn a_provider_is_stored_without_addresses_that_nobody_can_dial() {
+    let (mut kad, mut dht) = (behaviour(), Dht::default());
+    let (provider, key) = (keypair(2).public().to_peer_id(), RecordKey::new(b"key"));
+    let told = [
+        "/ip4/0.0.0.0/tcp/1",
+        "/ip4/192.0.2.1/tcp/0",
+        "/ip4/192.0.2.1/tcp/1",
+    ]
+    .map(addr);
+    let record = kad::ProviderRecord::new(key.clone(), provider, told.to_vec());
+    let before = undialable::left_out();
+    let event = kad::Event::InboundRequest {
+        request: kad::InboundRequest::AddProvider {
+            record: Some(record),
+        },
+    };
+    assert!(dht.translate(&mut kad, event, true).is_none());
+    let stored = kad.store_mut().providers(&key);
+    assert_eq!(stored[0].addresses, [addr("/ip4/192.0.2.1/tcp/1")]);
+    assert_eq!(undialable::left_out() - before, 2);
 }
 
 fn own() -> libp2p::PeerId {

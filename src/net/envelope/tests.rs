@@ -61,7 +61,11 @@ fn any_multiaddrs() -> impl Strategy<Value = Vec<Multiaddr>> {
         any::<(std::net::Ipv6Addr, u16)>().prop_map(|(ip, port)| format!("/ip6/{ip}/tcp/{port}")),
         ("[a-z]{1,50}", any::<u16>()).prop_map(|(name, port)| format!("/dns4/{name}/tcp/{port}")),
     ];
-    vec(text.prop_map(|text| text.parse().unwrap()), 1..=8)
+    let addr = text.prop_map(|text| text.parse().unwrap());
+    let addr = addr.prop_filter("nobody can dial it", |addr: &Multiaddr| {
+        crate::protocol::address::can_be_dialled(addr.as_ref())
+    });
+    vec(addr, 1..=8)
 }
 
 /// An envelope with any payload, signed as the kind's own.

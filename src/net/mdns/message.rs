@@ -22,7 +22,10 @@ use domain::{
 };
 use libp2p::{Multiaddr, PeerId};
 
-use crate::net::dns::message::{MAX_UDP, push};
+use crate::net::{
+    dns::message::{MAX_UDP, push},
+    undialable::is_kept,
+};
 
 /// Bytes of the longest message that is sent.
 pub(super) const MAX_MESSAGE: usize = MAX_UDP as usize;
@@ -128,6 +131,7 @@ fn addresses(text: &Txt<&[u8]>, ttl: u32, addrs: &mut Vec<Multiaddr>) {
         .iter()
         .filter_map(|string| string.strip_prefix(ADDRESS));
     let read = strings.filter_map(|addr| str::from_utf8(addr).ok()?.parse().ok());
+    let read = read.filter(is_kept);
     addrs.extend(read.take(MAX_ADDRS.saturating_sub(addrs.len())));
 }
 

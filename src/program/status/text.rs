@@ -30,7 +30,7 @@ pub(super) struct Sheet<'a> {
     /// Columns of the terminal.
     pub(super) width: usize,
     pub(super) colour: bool,
-    /// Also all peers, the loops and the tables.
+    /// Also all peers, the loops, the tables and the counters.
     pub(super) all: bool,
 }
 
@@ -75,6 +75,7 @@ impl fmt::Display for Sheet<'_> {
             self.known_ids(f)?;
             self.loops(f)?;
             self.tables(f)?;
+            self.counters(f)?;
         }
         Ok(())
     }
@@ -333,6 +334,15 @@ impl Sheet<'_> {
         });
         let titles = ["TABLE", "USED", "CAPACITY", "REFUSED", "EVICTED"];
         self.table(f, "tables: none", titles, rows.collect())
+    }
+
+    /// What has happened since the start, and how often.
+    fn counters(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let counters = self.status.counters.iter().filter(|(_, times)| **times > 0);
+        let rows =
+            counters.map(|(name, times)| Row::new(Tone::Plain, [name.clone(), times.to_string()]));
+        let titles = ["SINCE THE START", "TIMES"];
+        self.table(f, "nothing since the start", titles, rows.collect())
     }
 
     /// A title on the left, and the items beside it, each on a line.

@@ -14,7 +14,9 @@ use heapless::Vec;
 use minicbor::{Decoder, data::Type, decode};
 
 use super::{DecodeError, peer_from_bytes};
-use crate::protocol::{Addr, Addrs, Cursor, MAX_ADDR_LEN, Offer, PeerId};
+use crate::protocol::{
+    Addr, Addrs, Cursor, MAX_ADDR_LEN, MAX_ADDRS, Offer, Offers, PeerId, address::can_be_dialled,
+};
 
 pub(super) use encode::{List, TextMap, byte_strings, fitting, length, millis, write};
 
@@ -23,7 +25,11 @@ pub(super) use encode::{List, TextMap, byte_strings, fitting, length, millis, wr
 const MAX_HIGH_KEYS: usize = 32;
 
 /// Reads one message.
-pub(super) struct CborReader<'b>(Decoder<'b>);
+pub(super) struct CborReader<'b> {
+    decoder: Decoder<'b>,
+    /// Addresses that nobody can dial, in lists of addresses read so far.
+    left_out: usize,
+}
 
 impl<'b> CborReader<'b> {
     /// Reads all of `bytes` as one value.
@@ -31,7 +37,7 @@ impl<'b> CborReader<'b> {
         bytes: &'b [u8],
         read: impl FnOnce(&mut Self) -> Result<T, DecodeError>,
     ) -> Result<T, DecodeError> {
-        let mut reader = Self(Decoder::new(bytes));
+        let mut reader = Self::new(bytes);
         let value = read(&mut reader)?;
         match reader.left() {
             0 => Ok(value),
@@ -41,12 +47,15 @@ impl<'b> CborReader<'b> {
 
     /// Reads what is in front of `bytes`.
     pub(super) fn new(bytes: &'b [u8]) -> Self {
-        Self(Decoder::new(bytes))
+        Self {
+            decoder: Decoder::new(bytes),
+            left_out: 0,
+        }
     }
 
     /// How many bytes were read.
     pub(super) fn position(&self) -> usize {
-        self.0.position()
+        self.decoder.position()
     }
 
     /// Reads a map: calls `entry` at each value with its key. `entry` must consume the value, by
@@ -56,7 +65,7 @@ impl<'b> CborReader<'b> {
         field: &'static str,
         mut entry: impl FnMut(&mut Self, u64) -> Result<(), DecodeError>,
     ) -> Result<(), DecodeError> {
-        let count = definite(self.0.map(), field)?;
+        let count = definite(self.decoder.map(), field)?;
         let mut low = 0u64;
         let mut high = Vec::<u64, MAX_HIGH_KEYS, u8>::new();
         for _ in 0..count {
@@ -83,7 +92,7 @@ impl<'b> CborReader<'b> {
         field: &'static str,
         limit: usize,
     ) -> Result<Vec<(&'b str, &'b str), N, u8>, DecodeError> {
-        let count = definite(self.0.map(), field)?;
+        let count = definite(self.decoder.map(), field)?;
         check_count(field, count, N)?;
         let mut length = 0;
         let mut entries = Vec::new();
@@ -118,7 +127,7 @@ impl<'b> CborReader<'b> {
         field: &'static str,
         mut item: impl FnMut(&mut Self) -> Result<T, DecodeError>,
     ) -> Result<(), DecodeError> {
-        let count = definite(self.0.array(), field)?;
+        let count = definite(self.decoder.array(), field)?;
         check_count(field, count, N)?;
         items.clear();
         for _ in 0..count {
@@ -134,17 +143,17 @@ impl<'b> CborReader<'b> {
         limit: usize,
         mut item: impl FnMut(&mut Self) -> Result<(), DecodeError>,
     ) -> Result<(&'b [u8], usize), DecodeError> {
-        let count = definite(self.0.array(), field)?;
+        let count = definite(self.decoder.array(), field)?;
         check_count(field, count, limit)?;
         let begin = self.position();
         (0..count).try_for_each(|_| item(self))?;
-        let items = self.0.input().get(begin..self.position());
+        let items = self.decoder.input().get(begin..self.position());
         Ok((items.unwrap_or_default(), count as usize))
     }
 
     /// Begins a list of exactly three items.
     pub(super) fn triple(&mut self, field: &'static str) -> Result<(), DecodeError> {
-        match definite(self.0.array(), field)? {
+        match definite(self.decoder.array(), field)? {
             3 => Ok(()),
             _ => Err(DecodeError::OutOfBounds {
                 field,
@@ -155,7 +164,7 @@ impl<'b> CborReader<'b> {
 
     /// Reads an unsigned integer.
     pub(super) fn uint(&mut self, field: &'static str) -> Result<u64, DecodeError> {
-        self.0.u64().map_err(|error| cause(&error, field))
+        self.decoder.u64().map_err(|error| cause(&error, field))
     }
 
     /// Reads an unsigned integer. A value above the range of `u32` becomes its greatest value.
@@ -180,7 +189,7 @@ impl<'b> CborReader<'b> {
 
     /// Reads a boolean.
     pub(super) fn boolean(&mut self, field: &'static str) -> Result<bool, DecodeError> {
-        self.0.bool().map_err(|error| cause(&error, field))
+        self.decoder.bool().map_err(|error| cause(&error, field))
     }
 
     /// Reads a byte string of at most `limit` bytes.
@@ -190,7 +199,7 @@ impl<'b> CborReader<'b> {
         limit: usize,
     ) -> Result<&'b [u8], DecodeError> {
         self.refuse_indefinite(field)?;
-        let bytes = self.0.bytes().map_err(|error| cause(&error, field))?;
+        let bytes = self.decoder.bytes().map_err(|error| cause(&error, field))?;
         check_length(field, bytes.len(), limit)?;
         Ok(bytes)
     }
@@ -202,7 +211,7 @@ impl<'b> CborReader<'b> {
         limit: usize,
     ) -> Result<&'b str, DecodeError> {
         self.refuse_indefinite(field)?;
-        let text = self.0.str().map_err(|error| {
+        let text = self.decoder.str().map_err(|error| {
             // In a text of definite length, only the UTF-8 can be wrong.
             match cause(&error, field) {
                 DecodeError::Malformed { .. } => DecodeError::NotUtf8 { field },
@@ -229,8 +238,15 @@ impl<'b> CborReader<'b> {
         }
     }
 
-    /// Reads an offer.
-    pub(super) fn offer(&mut self) -> Result<Offer, DecodeError> {
+    /// Reads offers. One that nobody can dial is left out.
+    pub(super) fn offers_into(&mut self, offers: &mut Offers) -> Result<(), DecodeError> {
+        self.list_into(offers, "offers", Self::offer)?;
+        offers.retain(|offer| !offer.addrs.is_empty());
+        Ok(())
+    }
+
+    /// Reads an offer. It has no address if nobody can dial one of them.
+    fn offer(&mut self) -> Result<Offer, DecodeError> {
         const FIELD: &str = "offer";
         let (mut peer, mut addrs, mut ttl, mut free) = (None, None, None, None);
         self.map(FIELD, |r, key| {
@@ -253,16 +269,33 @@ impl<'b> CborReader<'b> {
 
     fn addrs(&mut self) -> Result<Addrs, DecodeError> {
         const FIELD: &str = "offer's addresses";
-        let addrs: Addrs = self.list(FIELD, |r| {
-            Addr::from_slice(r.addr(FIELD)?).map_err(|_| DecodeError::Malformed { field: FIELD })
-        })?;
-        if addrs.is_empty() {
-            return Err(DecodeError::OutOfBounds {
-                field: FIELD,
-                bound: "1 to 4 addresses",
-            });
+        let addrs: Vec<_, MAX_ADDRS, u8> = self.dialable(FIELD, "1 to 4 addresses")?;
+        let addrs = addrs.iter().map(|addr| Addr::from_slice(addr));
+        addrs
+            .collect::<Result<_, _>>()
+            .map_err(|_| DecodeError::Malformed { field: FIELD })
+    }
+
+    /// Reads a list of addresses, of which there is at least one: the addresses that can be
+    /// dialled. The others are left out, and counted.
+    pub(super) fn dialable<const N: usize>(
+        &mut self,
+        field: &'static str,
+        bound: &'static str,
+    ) -> Result<Vec<&'b [u8], N, u8>, DecodeError> {
+        let mut addrs: Vec<_, N, u8> = self.list(field, |r| r.addr(field))?;
+        let told = addrs.len();
+        if told == 0 {
+            return Err(DecodeError::OutOfBounds { field, bound });
         }
+        addrs.retain(|addr| can_be_dialled(addr));
+        self.left_out += told - addrs.len();
         Ok(addrs)
+    }
+
+    /// How many addresses were left out because nobody can dial them.
+    pub(super) fn left_out(&self) -> usize {
+        self.left_out
     }
 
     /// Reads one address of a list. Its bytes are opaque.
@@ -285,11 +318,15 @@ impl<'b> CborReader<'b> {
         let mut open = 1u64;
         while open > 0 {
             open -= 1;
-            let inner = match self.0.datatype().map_err(|error| cause(&error, field))? {
-                Type::Array => definite(self.0.array(), field)?,
-                Type::Map => definite(self.0.map(), field)?.saturating_mul(2),
+            let inner = match self
+                .decoder
+                .datatype()
+                .map_err(|error| cause(&error, field))?
+            {
+                Type::Array => definite(self.decoder.array(), field)?,
+                Type::Map => definite(self.decoder.map(), field)?.saturating_mul(2),
                 Type::Tag => {
-                    self.0.tag().map_err(|error| cause(&error, field))?;
+                    self.decoder.tag().map_err(|error| cause(&error, field))?;
                     1
                 }
                 Type::ArrayIndef | Type::MapIndef | Type::BytesIndef | Type::StringIndef => {
@@ -305,7 +342,7 @@ impl<'b> CborReader<'b> {
                     0
                 }
                 _ => {
-                    self.0.skip().map_err(|error| cause(&error, field))?;
+                    self.decoder.skip().map_err(|error| cause(&error, field))?;
                     0
                 }
             };
@@ -317,9 +354,12 @@ impl<'b> CborReader<'b> {
     /// Skips a simple value. The two-byte form of a value below 32 is not well-formed (RFC 8949,
     /// 3.3).
     fn simple(&mut self, field: &'static str) -> Result<(), DecodeError> {
-        let before = self.0.position();
-        let value = self.0.simple().map_err(|error| cause(&error, field))?;
-        if self.0.position() - before == 2 && value < 32 {
+        let before = self.decoder.position();
+        let value = self
+            .decoder
+            .simple()
+            .map_err(|error| cause(&error, field))?;
+        if self.decoder.position() - before == 2 && value < 32 {
             return Err(DecodeError::Malformed { field });
         }
         Ok(())
@@ -328,14 +368,17 @@ impl<'b> CborReader<'b> {
     /// Refuses a value of indefinite length. minicbor reports "type mismatch" here, which is not
     /// the real cause.
     fn refuse_indefinite(&self, field: &'static str) -> Result<(), DecodeError> {
-        match self.0.datatype() {
+        match self.decoder.datatype() {
             Ok(Type::BytesIndef | Type::StringIndef) => Err(DecodeError::Indefinite { field }),
             _ => Ok(()),
         }
     }
 
     fn left(&self) -> usize {
-        self.0.input().len().saturating_sub(self.0.position())
+        self.decoder
+            .input()
+            .len()
+            .saturating_sub(self.decoder.position())
     }
 }
 

@@ -104,6 +104,8 @@ pub struct Room<'a> {
     pub offers: Offers,
     /// Those of [`Response::Entries`].
     pub entries: Entries<'a>,
+    /// Addresses in its offers that nobody can dial, at most 64. They are left out.
+    pub left_out: usize,
 }
 
 /// A directory response.
@@ -336,8 +338,10 @@ pub fn decode_response<'a: 'r, 'r>(
 ) -> Result<Response<'r>, DecodeError> {
     match code_of("response", bytes)? {
         0 => {
-            let (offers, mut takes_in, mut next) = (&mut room.offers, None, None);
-            decode_list(bytes, "offers", offers, CborReader::offer, |r, key| {
+            let (mut takes_in, mut next) = (None, None);
+            let offers = &mut room.offers;
+            let read = |r: &mut CborReader<'a>| r.offers_into(offers);
+            room.left_out = decode_list(bytes, read, |r, key| {
                 match key {
                     2 => takes_in = Some(r.boolean("response's takes-in flag")?),
                     3 => next = Some(r.peer("id to continue after")?),
@@ -447,26 +451,28 @@ fn decode_lookup<'b, T>(
     Ok((required(what, FIELD, 1)?, reach))
 }
 
-/// Reads the list at key 1 into `list`, and the keys after it by `others`.
-fn decode_list<'b, T>(
+/// Reads the list at key 1 by `list`, and the keys after it by `others`. Returns how many addresses
+/// were left out because nobody can dial them.
+fn decode_list<'b>(
     bytes: &'b [u8],
-    field: &'static str,
-    list: &mut Vec<T, MAX_LIST, u8>,
-    mut item: impl FnMut(&mut CborReader<'b>) -> Result<T, DecodeError>,
+    mut list: impl FnMut(&mut CborReader<'b>) -> Result<(), DecodeError>,
     mut others: impl FnMut(&mut CborReader<'b>, u64) -> Result<(), DecodeError>,
-) -> Result<(), DecodeError> {
-    let mut listed = None;
+) -> Result<usize, DecodeError> {
+    let (mut listed, mut left_out) = (None, 0);
     CborReader::whole(bytes, |r| {
         r.map("response", |r, key| {
             match key {
                 0 => r.skip("response")?,
-                1 => listed = Some(r.list_into(list, field, &mut item)?),
+                1 => listed = Some(list(r)?),
                 key => others(r, key)?,
             }
             Ok(())
-        })
+        })?;
+        left_out = r.left_out();
+        Ok(())
     })?;
-    required(listed, "response", 1)
+    required(listed, "response", 1)?;
+    Ok(left_out)
 }
 
 fn want_code(want: Want) -> u8 {

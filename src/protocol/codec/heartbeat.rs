@@ -15,8 +15,8 @@ use super::{
     record::{Kind, RecordError, Verifier},
 };
 use crate::protocol::{
-    Ack, AckBuf, AckCode, Beat, Load, MAX_ENVELOPE_LEN, MAX_REASON_LEN, OutBeat, PeerId, PeerList,
-    Publisher, Reason, Role, SignedRecord,
+    Ack, AckBuf, AckCode, Beat, Load, MAX_ENVELOPE_LEN, MAX_REASON_LEN, Offers, OutBeat, PeerId,
+    PeerList, Publisher, Reason, Role, SignedRecord,
 };
 
 /// The server's wall clock, as it reports it.
@@ -66,6 +66,8 @@ pub struct WireAck<'a> {
     pub clock: Option<WallReading>,
     /// What it says of the server's membership in a closed network. Its grant is not verified.
     pub membership: Membership<'a>,
+    /// Addresses in its offers that nobody can dial, at most 64. They are left out.
+    pub left_out: usize,
 }
 
 impl WireAck<'_> {
@@ -295,7 +297,7 @@ pub fn encode_ack<'b>(
 pub fn decode_ack(bytes: &[u8]) -> Result<WireAck<'_>, DecodeError> {
     const FIELD: &str = "acknowledgement";
     let (mut sequence, mut code, mut lease) = (None, None, None);
-    let (mut offers, mut reason) = (None, Reason::new());
+    let (mut offers, mut reason, mut left_out) = (Offers::new(), Reason::new(), 0);
     let (mut wall, mut synchronised) = (None, false);
     let (mut known, mut membership) = (PeerList::new(), Membership::OPEN);
     CborReader::whole(bytes, |r| {
@@ -304,7 +306,7 @@ pub fn decode_ack(bytes: &[u8]) -> Result<WireAck<'_>, DecodeError> {
                 0 => sequence = Some(r.uint("acknowledgement's sequence")?),
                 1 => code = Some(r.code("verdict", ack_code_of)?),
                 2 => lease = Some(r.millis("lease granted")?),
-                3 => offers = Some(r.list("offers", CborReader::offer)?),
+                3 => r.offers_into(&mut offers)?,
                 4 => reason = read_reason(r)?,
                 5 => wall = Some(r.uint("wall clock")?),
                 6 => synchronised = r.boolean("synchronised")?,
@@ -314,19 +316,22 @@ pub fn decode_ack(bytes: &[u8]) -> Result<WireAck<'_>, DecodeError> {
                 _ => r.skip(FIELD)?,
             }
             Ok(())
-        })
+        })?;
+        left_out = r.left_out();
+        Ok(())
     })?;
     Ok(WireAck {
         sequence: required(sequence, FIELD, 0)?,
         ack: AckBuf {
             code: required(code, FIELD, 1)?,
             lease: required(lease, FIELD, 2)?,
-            offers: offers.unwrap_or_default(),
+            offers,
             reason,
             known,
         },
         clock: wall.map(|ms| WallReading { ms, synchronised }),
         membership,
+        left_out,
     })
 }
 

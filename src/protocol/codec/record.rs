@@ -9,13 +9,15 @@
 //! ([`RecordInfo::is_valid_copy`]), and whether it is the expected peer's ([`RecordInfo::peer`]).
 
 mod contents;
+mod errors;
 
-use core::{fmt, time::Duration};
+use core::time::Duration;
 
 use heapless::Vec;
 use minicbor::{Encode, bytes::ByteSlice};
 
 pub use contents::contents;
+pub use errors::{RecordError, SignError};
 
 use super::{
     DecodeError, NoRoom,
@@ -141,106 +143,6 @@ impl Record<'_> {
     }
 }
 
-/// Why an envelope does not open.
-#[derive(Debug, PartialEq, Eq)]
-pub enum RecordError {
-    /// More than [`MAX_ENVELOPE_LEN`] bytes.
-    TooLong {
-        /// Bytes found.
-        length: usize,
-    },
-    /// Not a signed envelope.
-    NotAnEnvelope,
-    /// An envelope of another payload type.
-    WrongType,
-    /// The signature does not verify for the record's domain.
-    BadSignature,
-    /// The key is not an Ed25519 key.
-    NotEd25519,
-    /// The subject is not the signer.
-    WrongSubject,
-    /// The payload is not a record.
-    Payload(DecodeError),
-}
-
-impl fmt::Display for RecordError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::TooLong { length } => {
-                write!(
-                    f,
-                    "signed record: has {length} bytes, at most {MAX_ENVELOPE_LEN} are allowed"
-                )
-            }
-            Self::NotAnEnvelope => f.write_str("signed record: is not a signed envelope"),
-            Self::WrongType => f.write_str("signed record: has another payload type"),
-            Self::BadSignature => f.write_str("signed record: its signature does not verify"),
-            Self::NotEd25519 => f.write_str("signed record: its key is not an Ed25519 key"),
-            Self::WrongSubject => f.write_str("signed record: its subject is not its signer"),
-            Self::Payload(error) => write!(f, "signed record: {error}"),
-        }
-    }
-}
-
-impl core::error::Error for RecordError {}
-
-impl From<DecodeError> for RecordError {
-    fn from(error: DecodeError) -> Self {
-        Self::Payload(error)
-    }
-}
-
-/// Why a record cannot be signed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SignError {
-    /// The key is not an Ed25519 key, or cannot sign.
-    Key,
-    /// None of the addresses can be in a record.
-    NoAddress,
-    /// The time to live is over [`MAX_TTL`].
-    TimeToLive(Duration),
-    /// The name is not valid.
-    Name,
-    /// Too many tags.
-    TooManyTags(usize),
-    /// Too many bytes in the tags.
-    TagsTooLong(usize),
-    /// A tag that is given twice.
-    TagTwice,
-}
-
-impl fmt::Display for SignError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Key => f.write_str("the identity is not an Ed25519 key that can sign"),
-            Self::NoAddress => {
-                f.write_str("no address can be announced: none has 1 to 64 bytes without /p2p")
-            }
-            Self::TimeToLive(ttl) => {
-                write!(
-                    f,
-                    "the time to live of {ttl:?} is over the {MAX_TTL:?} allowed"
-                )
-            }
-            Self::Name => {
-                write!(f, "the name must have 1 to {MAX_NAME_LEN} of a-z 0-9 - .")
-            }
-            Self::TooManyTags(count) => {
-                write!(f, "{count} tags were given, at most {MAX_TAGS} are allowed")
-            }
-            Self::TagsTooLong(length) => {
-                write!(
-                    f,
-                    "the tags have {length} bytes in all, at most {MAX_TAG_BYTES} are allowed"
-                )
-            }
-            Self::TagTwice => f.write_str("a tag is given twice"),
-        }
-    }
-}
-
-impl core::error::Error for SignError {}
-
 /// Opens envelopes, with the host's cryptography.
 pub trait Verifier {
     /// The payload of the envelope and the peer that signed it, for the kind's domain and payload
@@ -249,6 +151,10 @@ pub trait Verifier {
     /// # Errors
     /// Any [`RecordError`] except those that [`open`] finds itself.
     fn open(&self, kind: Kind, envelope: &[u8]) -> Result<(PeerId, impl AsRef<[u8]>), RecordError>;
+
+    /// Takes note that a record had so many addresses, at most 8, that nobody can dial. They are
+    /// left out.
+    fn left_out(&self, _addresses: usize) {}
 }
 
 /// Makes envelopes, with the host's key.
@@ -284,7 +190,10 @@ pub fn open<T>(
         return Err(RecordError::TooLong { length });
     }
     let (signer, payload) = verifier.open(kind, envelope)?;
-    let record = decode_record(kind, payload.as_ref())?;
+    let (record, left_out) = read_record(kind, payload.as_ref())?;
+    if left_out > 0 {
+        verifier.left_out(left_out);
+    }
     if record.peer != signer {
         return Err(RecordError::WrongSubject);
     }
@@ -403,18 +312,23 @@ pub fn encode_record<'b>(record: &Record<'_>, buffer: &'b mut [u8]) -> Result<&'
     write(&map, buffer)
 }
 
-/// Decodes the payload of a record. The subject is not verified here; [`open`] compares it with the
-/// signer.
+/// Decodes the payload of a record, without addresses that nobody can dial. The subject is not
+/// verified here; [`open`] compares it with the signer.
 ///
 /// # Errors
 /// See [`DecodeError`].
 pub fn decode_record(kind: Kind, payload: &[u8]) -> Result<Record<'_>, DecodeError> {
+    read_record(kind, payload).map(|(record, _)| record)
+}
+
+/// The record, and how many of its addresses were left out.
+fn read_record(kind: Kind, payload: &[u8]) -> Result<(Record<'_>, usize), DecodeError> {
     const FIELD: &str = "record";
     let node = kind == Kind::Node;
     let (mut peer, mut sequence, mut issued, mut ttl) = (None, None, None, None);
     let (mut addrs, mut name) = (None, None);
     let (mut tags, mut services, mut version) = (Tags::new(), Services::new(), "");
-    let (mut link_services, mut grant) = (LinkServices::default(), &[][..]);
+    let (mut link_services, mut grant, mut left_out) = (LinkServices::default(), &[][..], 0);
     CborReader::whole(payload, |r| {
         r.map(FIELD, |r, key| {
             match key {
@@ -432,12 +346,14 @@ pub fn decode_record(kind: Kind, payload: &[u8]) -> Result<Record<'_>, DecodeErr
                 _ => r.skip(FIELD)?,
             }
             Ok(())
-        })
+        })?;
+        left_out = r.left_out();
+        Ok(())
     })?;
     if node {
         required(name, FIELD, 5)?;
     }
-    Ok(Record {
+    let record = Record {
         addrs: required(addrs, FIELD, 4)?,
         peer: required(peer, FIELD, 0)?,
         sequence: required(sequence, FIELD, 1)?,
@@ -449,7 +365,8 @@ pub fn decode_record(kind: Kind, payload: &[u8]) -> Result<Record<'_>, DecodeErr
         version,
         link_services,
         grant,
-    })
+    };
+    Ok((record, left_out))
 }
 
 fn read_ttl(r: &mut CborReader<'_>) -> Result<Duration, DecodeError> {
@@ -466,11 +383,11 @@ fn read_ttl(r: &mut CborReader<'_>) -> Result<Duration, DecodeError> {
 
 fn read_addrs<'b>(r: &mut CborReader<'b>) -> Result<RecordAddrs<'b>, DecodeError> {
     const FIELD: &str = "record's addresses";
-    let addrs = r.list(FIELD, |r| r.addr(FIELD))?;
+    let addrs = r.dialable(FIELD, "1 to 8 addresses")?;
     if addrs.is_empty() {
         return Err(DecodeError::OutOfBounds {
             field: FIELD,
-            bound: "1 to 8 addresses",
+            bound: "1 to 8 addresses, of which one can be dialled",
         });
     }
     Ok(addrs)

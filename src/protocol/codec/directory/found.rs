@@ -38,9 +38,11 @@ pub(super) fn decode_found(bytes: &[u8]) -> Result<Response<'_>, DecodeError> {
     let (mut more, mut tally, mut claimants) = (None, None, None);
     decode_list(
         bytes,
-        "signed records",
-        &mut records,
-        |r| r.bytes("signed record", MAX_ENVELOPE_LEN),
+        |r| {
+            r.list_into(&mut records, "signed records", |r| {
+                r.bytes("signed record", MAX_ENVELOPE_LEN)
+            })
+        },
         |r, key| {
             match key {
                 2 => more = Some(r.boolean("response's more flag")?),

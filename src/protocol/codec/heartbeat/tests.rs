@@ -3,7 +3,7 @@ use core::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
-use crate::protocol::{MAX_LIST, Offers, PeerId, codec::fixtures::*};
+use crate::protocol::{Addr, MAX_LIST, Offer, Offers, PeerId, codec::fixtures::*};
 
 fn encode_beat(sequence: u64, beat: &OutBeat, record: Option<&[u8]>, known: &[PeerId]) -> Vec<u8> {
     let with_record = record.is_some();
@@ -216,6 +216,33 @@ fn the_fullest_beat_fits_its_frame() {
 }
 
 #[test]
+fn addresses_that_nobody_can_dial_are_left_out_of_offers_and_counted() {
+    let [broadcast, port_0, good]: [&[u8]; 3] = [
+        &[4, 255, 255, 255, 255, 6, 1, 0],
+        &[4, 192, 0, 2, 1, 6, 0, 0],
+        &[4, 192, 0, 2, 1, 6, 1, 0],
+    ];
+    let offer = |seed, addrs: &[&[u8]]| Offer {
+        peer: PeerId::from_bytes([seed; 32]),
+        addrs: addrs
+            .iter()
+            .map(|addr| Addr::from_slice(addr).unwrap())
+            .collect(),
+        ttl: Duration::from_secs(1),
+        free: None,
+    };
+    let sent = [
+        offer(1, &[port_0, good]),
+        offer(2, &[broadcast, port_0]),
+        offer(3, &[good]),
+    ];
+    let bytes = encode_ack(1, &Ack::released(Duration::from_secs(9), &sent), None);
+    let read = decode_ack(&bytes).unwrap();
+    assert_eq!(read.ack.offers, [offer(1, &[good]), offer(3, &[good])]);
+    assert_eq!(read.left_out, 3);
+}
+
+#[test]
 fn an_ack_takes_the_best_offers_that_fit_its_frame() {
     let offers: Offers = (0..16).map(long_offer).collect();
     let mut ack = Ack::released(Duration::MAX, &offers);
@@ -383,7 +410,8 @@ proptest! {
     fn acks_are_read_back(sequence: u64, ack in any_ack(), clock in any_clock()) {
         let bytes = encode_ack(sequence, &ack.as_ack(), clock);
         let membership = Membership::OPEN;
-        prop_assert_eq!(decode_ack(&bytes).unwrap(), WireAck { sequence, ack, clock, membership });
+        let sent = WireAck { sequence, ack, clock, membership, left_out: 0 };
+        prop_assert_eq!(decode_ack(&bytes).unwrap(), sent);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-use std::vec::Vec;
+use std::{cell::Cell, vec::Vec};
 
 use proptest::prelude::*;
 
@@ -108,6 +108,50 @@ fn the_rules_see_the_first_four_addresses() {
         .map(|addr| Addr::from_slice(addr).unwrap())
         .collect();
     assert_eq!(record(&addrs, "a", &[]).info().addrs, first);
+}
+
+const MULTICAST: &[u8] = &[4, 224, 0, 0, 1, 6, 1, 0];
+const PORT_0: &[u8] = &[4, 192, 0, 2, 1, 6, 0, 0];
+const DIALABLE: &[u8] = &[4, 192, 0, 2, 1, 6, 0, 1];
+
+/// Counts what was left out.
+#[derive(Default)]
+struct Counting(Cell<usize>);
+
+impl Verifier for Counting {
+    fn open(&self, kind: Kind, bytes: &[u8]) -> Result<(PeerId, impl AsRef<[u8]>), RecordError> {
+        Bare { more: 0 }
+            .open(kind, bytes)
+            .map(|(peer, payload)| (peer, payload.as_ref().to_vec()))
+    }
+
+    fn left_out(&self, addresses: usize) {
+        self.0.set(self.0.get() + addresses);
+    }
+}
+
+#[test]
+fn addresses_that_nobody_can_dial_are_left_out_of_a_record_and_counted() {
+    let counting = Counting::default();
+    let payload = payload(&record(&[MULTICAST, DIALABLE, PORT_0], "a", &[]));
+    let read = open(&counting, Kind::Node, &payload, |record| {
+        assert_eq!(record.addrs.as_slice(), [DIALABLE]);
+        record.info().addrs.len()
+    });
+    assert_eq!((read, counting.0.get()), (Ok(1), 2));
+    let whole = self::payload(&record(&[DIALABLE], "a", &[]));
+    assert!(open(&counting, Kind::Node, &whole, |_| ()).is_ok());
+    assert_eq!(counting.0.get(), 2);
+}
+
+#[test]
+fn a_record_with_no_address_that_can_be_dialled_is_refused() {
+    let error = DecodeError::OutOfBounds {
+        field: "record's addresses",
+        bound: "1 to 8 addresses, of which one can be dialled",
+    };
+    let payload = payload(&record(&[MULTICAST, PORT_0], "a", &[]));
+    assert_eq!(decode_record(Kind::Node, &payload), Err(error));
 }
 
 #[test]
