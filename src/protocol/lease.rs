@@ -363,13 +363,13 @@ impl Lease {
         self.released |= is_open && ack.code == AckCode::Released;
     }
 
-    /// The stream has ended or could not be opened. After the first such failure, the lease retries
-    /// at once.
+    /// The stream has ended or could not be opened. After the first such failure, a lease that was
+    /// granted retries at once, even if it ran out meanwhile: its host may have slept.
     pub(crate) fn closed(&mut self, now: Instant, rng: &mut Rng) {
         let until = match self.phase {
             // This failure is counted already.
             Phase::Resting { until } | Phase::Dropping { until } => until,
-            _ if self.failures == 0 && self.expiry(now).is_some() => {
+            _ if self.failures == 0 && !self.is_attempt() => {
                 self.failures = 1;
                 now
             }

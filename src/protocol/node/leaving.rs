@@ -8,14 +8,15 @@ use super::*;
 impl Node {
     /// Gives up each lease that was lost, and each attempt that failed.
     pub(super) fn drop_lost_leases(&mut self, now: Instant) {
-        // A lease that was held is retried once at once. Any other failure is final for the lease,
-        // and an attempt begins again after a change of the network only while its offer is valid.
+        // A lease that was granted is retried once at once, also if it ran out while this host
+        // slept. Any other failure is final for the lease, and an attempt begins again after a
+        // change of the network only while its offer is valid.
         let is_lost = |lease: &&Lease| {
-            let is_held = lease.expiry(now).is_some();
-            let may_begin = is_held
+            let was_granted = !lease.is_attempt();
+            let may_begin = was_granted
                 || lease.role() == Role::Native
                 || self.candidates.offers(now, lease.server());
-            lease.is_resting() && (lease.failures() > u8::from(is_held) || !may_begin)
+            lease.is_resting() && (lease.failures() > u8::from(was_granted) || !may_begin)
         };
         loop {
             let Some(lost) = self.leases.iter().find(is_lost).cloned() else {

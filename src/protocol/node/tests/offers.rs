@@ -77,6 +77,16 @@ fn a_full_indexer_is_left_for_the_next_candidate() {
 }
 
 #[test]
+fn lease_that_ran_out_while_the_host_slept_is_retried_once_at_once() {
+    for slept in [0, 89_999, 90_000, 90_001, 3_600_000] {
+        let mut rig = holding(1, [10]);
+        rig.now += slept;
+        assert_eq!(rig.closed(10), [Beat(10)], "after {slept} ms");
+        assert!(!rig.closed(10).contains(&Beat(10)), "after {slept} ms");
+    }
+}
+
+#[test]
 fn when_every_offer_failed_the_next_request_says_so_and_the_node_is_taken_in() {
     let mut rig = Rig::new(1, [1]);
     rig.drain();
