@@ -308,6 +308,7 @@ impl<'m> Driver<'m> {
         self.handle(now, Input::NativeForgotten { native });
         self.problems
             .over(now, super::mistakes::NO_NATIVE_THERE, &text(native));
+        self.end_refusals(now, &peer);
         self.natives_changed();
     }
 
@@ -387,9 +388,7 @@ impl<'m> Driver<'m> {
                 ack,
                 clock,
             } => {
-                if let Some(over) = over {
-                    self.note_handshake(now, over);
-                }
+                self.end_refusals(now, &server);
                 let (server, ack) = (&server, &ack.as_ack());
                 let input = Input::Acked {
                     server,

@@ -92,9 +92,14 @@ impl Problems {
 
     /// The cause of the problem is over.
     pub(super) fn over(&mut self, now: Instant, code: &str, about: &str) {
-        self.end(now, |problem| {
-            problem.mistake.code == code && problem.mistake.about == about
+        self.over_if(now, |mistake| {
+            mistake.code == code && mistake.about == about
         });
+    }
+
+    /// The cause of each such problem is over.
+    pub(super) fn over_if(&mut self, now: Instant, is_over: impl Fn(&Mistake) -> bool) {
+        self.end(now, |problem| is_over(&problem.mistake));
     }
 
     /// Whether there is none.

@@ -346,6 +346,13 @@ pub(crate) struct Settled {
     addr: String,
 }
 
+impl Settled {
+    /// Where it listens.
+    pub(crate) fn listen(&self) -> &str {
+        &self.listen
+    }
+}
+
 /// The arguments with a loopback port that the system chooses, unless `args` contain a listen
 /// address.
 fn on_loopback<'a>(args: &[&'a str]) -> Vec<&'a str> {

@@ -153,6 +153,47 @@ fn another_peer_and_oneself_at_the_address_of_a_native_are_told_apart() {
 }
 
 #[test]
+fn another_peer_in_the_place_of_a_native_is_over_when_the_native_is_back() {
+    let world = World::new();
+    let settled = world.settle_native("native");
+    let mut native = world.settled(&settled, &[], &[]);
+    // The clients wait for seconds between their attempts, so that the native comes first: its
+    // refresh dials the indexer that it knows, and the lease goes over that connection.
+    let patient = ["--lease", "60s"];
+    let indexer = world.indexer("indexer", &[&native], &patient);
+    let node = world.node(
+        "node",
+        &[&native],
+        &["--lease", "60s", "--min-indexers", "1"],
+    );
+    let clients = [&indexer, &node];
+    native.until("the indexer", SLACK, |s| s.live(&indexer).is_some());
+    native.end(Signal::TERM);
+    let stranger = world.native("stranger", &["--listen", settled.listen()]);
+    let said = clients.map(|client| named(client, "wrong-peer-id"));
+    for client in clients {
+        assert_eq!(world.ask(client, "doctor", &[""; 0]).code, Some(1));
+    }
+    drop(stranger);
+
+    let _native = world.settled(&settled, &[], &[]);
+    for (client, what) in clients.iter().zip(said) {
+        client.until("the problem is over", SLACK, |status| {
+            problem(status, "wrong-peer-id").is_none()
+        });
+        let log = client.log();
+        let mut lines = log.lines();
+        let over = |line: &str| line.contains("over after ") && line.ends_with(&what);
+        assert!(lines.any(over), "{log}");
+        client.until("it is well", SLACK, |status| {
+            status.verdict.state.word() == "OK"
+        });
+        let told = world.ask(client, "doctor", &[""; 0]);
+        assert_eq!(told.code, Some(0), "{told:?}");
+    }
+}
+
+#[test]
 fn files_that_others_can_read_are_named_with_what_to_type() {
     let world = World::new();
     let key = key_file(&world, "key", 'a');

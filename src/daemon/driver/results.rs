@@ -77,6 +77,9 @@ impl Driver<'_> {
             Ok(Response::Error(why)) => Some(why.escape_debug().to_string()),
             Ok(_) => None,
         };
+        if response.is_ok() {
+            self.end_refusals(now, &server);
+        }
         self.note_what_answers(now, &server, error.as_deref());
         match response {
             Ok(Response::Indexers(_)) => self.note_answer(&server),

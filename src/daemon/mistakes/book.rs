@@ -143,7 +143,7 @@ fn identities() -> Vec<Told> {
         told(
             "another program at an address",
             "the client",
-            other_protocol(CALLED, AT),
+            other_protocol(CALLED, AT.into()),
         ),
     ]
 }

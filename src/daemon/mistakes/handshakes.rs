@@ -2,14 +2,20 @@
 //!
 //! Invariants: what anyone can cause is a notice, and names the host alone (of IPv6, the first 64
 //! bits), so that one host is one notice, however often it comes and from which port. A dialled
-//! address counts if it is that of a known server: records of others name addresses, too.
+//! address counts if it is that of a known server: records of others name addresses, too. What is
+//! wrong there is about the address and the server that was meant: it is over when that server
+//! answers, whichever end has dialled.
 
-use std::net::{IpAddr, SocketAddr};
+use std::fmt::Display;
 
 use libp2p::{Multiaddr, multiaddr::Protocol};
 
 use super::super::{
-    driver::Driver, life::short, problems::Mistake, report::host_and_port, status::Severity,
+    driver::Driver,
+    life::short,
+    problems::Mistake,
+    report::{host_and_port, text},
+    status::Severity,
 };
 use crate::{
     net::{Refusal, Why, each::short_id, multiaddrs},
@@ -42,13 +48,15 @@ impl Driver<'_> {
             }
             (why, true) => {
                 let at = host_and_port(&addr);
-                let Some((role, called)) = self.called_at(&addr) else {
+                let Some((role, meant)) = self.server_at(&addr) else {
                     log::debug!("a handshake failed at {at}, which is of no known server: {why:?}");
                     return;
                 };
+                let called = format!("{role} {} at {at}", short(&meant));
+                let about = about(&at, text(&meant));
                 let mistake = match why {
-                    Why::OtherProtocol => other_protocol(&called, &at),
-                    _ => other_key(why, &called, at, self.key.as_deref()),
+                    Why::OtherProtocol => other_protocol(&called, about),
+                    _ => other_key(why, &called, about, self.key.as_deref()),
                 };
                 // Anyone may announce an indexer at any address.
                 match role {
@@ -67,28 +75,25 @@ impl Driver<'_> {
         self.problems.happened(now, mistake);
     }
 
-    /// A server answered over a connection to this endpoint.
-    pub(in crate::daemon) fn note_handshake(&mut self, now: Instant, over: TransportAddr) {
-        let ip: IpAddr = match over.host {
-            Host::V4(ip) => ip.into(),
-            Host::V6(ip) => ip.into(),
-            Host::Name(_) => return,
-        };
+    /// This server has answered a beat or a request, or is no server of this process any more:
+    /// nothing stands in its place.
+    pub(in crate::daemon) fn end_refusals(&mut self, now: Instant, server: &PeerId) {
         if self.problems.is_empty() {
             return;
         }
-        let about = SocketAddr::new(ip, over.port).to_string();
-        for code in [HANDSHAKE_REFUSED, ITSELF, WRONG_PEER] {
-            self.problems.over(now, code, &about);
-        }
+        let meant = about("", text(server));
+        self.problems.over_if(now, |mistake| {
+            let is_refusal = [HANDSHAKE_REFUSED, ITSELF, WRONG_PEER].contains(&mistake.code);
+            is_refusal && mistake.about.ends_with(&meant)
+        });
     }
 
     fn is_native(&self, peer: libp2p::PeerId) -> bool {
         PeerId::try_from(peer).is_ok_and(|peer| self.env.machine().is_native(&peer))
     }
 
-    /// The server that is known at this address, for people.
-    fn called_at(&self, addr: &Multiaddr) -> Option<(Role, String)> {
+    /// The server that is known at this address.
+    fn server_at(&self, addr: &Multiaddr) -> Option<(Role, PeerId)> {
         let machine = self.env.endpoint.machine();
         let mut found = None;
         machine.servers(self.env.now(), &mut |server| {
@@ -97,12 +102,13 @@ impl Driver<'_> {
                 found = Some((server.role, server.peer));
             }
         });
-        let at = host_and_port(addr);
-        found.map(|(role, peer): (Role, PeerId)| {
-            let called = format!("{role} {} at {at}", short(&peer));
-            (role, called)
-        })
+        found
     }
+}
+
+/// What a refusal at a dialled address is about: the address, and the server that was meant.
+fn about(at: &str, meant: impl Display) -> String {
+    format!("{at} {meant}")
 }
 
 /// A peer that came from this host has another key. Behind one address there may be several.
@@ -157,11 +163,11 @@ pub(super) fn other_key(why: Why, called: &str, about: String, own: Option<&str>
 }
 
 /// What listens at the dialled address is something else.
-pub(super) fn other_protocol(called: &str, at: &str) -> Mistake {
+pub(super) fn other_protocol(called: &str, about: String) -> Mistake {
     Mistake {
         code: HANDSHAKE_REFUSED,
         severity: Severity::Warning,
-        about: at.into(),
+        about,
         what: format!("{called} speaks another protocol: it is no oc-discovery"),
         hint: "is the port right? a native prints its address when it starts".into(),
     }
@@ -197,7 +203,7 @@ pub(super) fn other_peer(
     Mistake {
         code: if is_own { ITSELF } else { WRONG_PEER },
         severity: Severity::Warning,
-        about: at.into(),
+        about: about(at, meant),
         what,
         hint,
     }
