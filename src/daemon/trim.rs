@@ -240,7 +240,7 @@ mod tests {
             while indexer.poll(now, 0).is_some() {}
             trim(indexer.spare(), Heap::Own);
             for n in 0..200 {
-                let found = indexer.listed(&peer(n)).map(|found| found.envelope());
+                let found = indexer.listed(now, &peer(n)).map(|found| found.envelope());
                 let stayed = n % 9 == 0;
                 assert_eq!(found, stayed.then_some(&long[..usize::from(n) * 5]), "{n}");
             }

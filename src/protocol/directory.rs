@@ -2,9 +2,11 @@
 //!
 //! Indexers keep one for the nodes that hold leases with them, natives one for the nodes they have
 //! taken in. An entry exists exactly as long as its node's lease: the code that removes the lease
-//! also removes the entry.
+//! also removes the entry. While the lease outlives the record, as when this process was suspended,
+//! the entry waits for the next record and is no answer.
 //!
-//! Invariants: at most `N` nodes, each with its newest record. Nearly all records are short, so
+//! Invariants: at most `N` nodes, each with its newest record; a record is no answer after its time
+//! to live, which counts from when it was received, and by no clock. Nearly all records are short, so
 //! there is one table for those and another for the rest, each with room for all nodes. Memory is
 //! touched only when it is used, so a short record does not take the memory of a long one.
 
@@ -19,7 +21,7 @@ use super::{
     Entry, Filter, Instant, Key, MAX_ENVELOPE_LEN, MAX_LIST, Name, PeerId, Presence, RecordInfo,
     RecordRank, Role, Selection, Subject,
     codec::record::{Kind, contents},
-    lease_table::LeaseTable,
+    lease_table::{LeaseTable, StreamRecord},
     lost::{Lost, LostPeer},
     table::{Keyed, Table, TableStats, Vacant, keep_best},
     watch::{Change, Changes, Ring, fingerprint_of},
@@ -40,7 +42,9 @@ pub struct Found<'a> {
     rank: RecordRank,
     since: Instant,
     envelope: &'a [u8],
+    ends: Instant,
     last_seen: Option<Instant>,
+    is_connected: bool,
 }
 
 impl<'a> Found<'a> {
@@ -64,10 +68,19 @@ impl<'a> Found<'a> {
         self.last_seen
     }
 
-    /// The same, last heard at this time.
+    /// Whether its heartbeat stream is open. Else it may be with another server.
+    pub(super) fn is_connected(&self) -> bool {
+        self.is_connected
+    }
+
+    /// The same, as last heard under its lease.
     #[must_use]
-    fn seen(self, last_seen: Option<Instant>) -> Self {
-        Self { last_seen, ..self }
+    fn heard(self, lease: Option<&StreamRecord>) -> Self {
+        Self {
+            last_seen: lease.map(|lease| lease.last_seen),
+            is_connected: lease.is_some_and(|lease| lease.connected),
+            ..self
+        }
     }
 
     fn is_meant(&self, filter: &Filter) -> bool {
@@ -166,18 +179,19 @@ impl<const N: usize> Directory<N> {
             Some(_) => Some(Change::Changed),
             None => Some(Change::Present),
         };
-        let is_listed = self.put(since, info, envelope);
+        let ends = now + info.ttl;
+        let is_listed = self.put(Times { since, ends }, info, envelope);
         if let Some(change) = change.filter(|_| is_listed) {
             self.changes.happened(&info.peer, change);
         }
         is_listed
     }
 
-    fn put(&mut self, since: Instant, info: &RecordInfo, envelope: &[u8]) -> bool {
-        if let Some(entry) = Listed::<SHORT>::new(since, info, envelope) {
+    fn put(&mut self, times: Times, info: &RecordInfo, envelope: &[u8]) -> bool {
+        if let Some(entry) = Listed::<SHORT>::new(times, info, envelope) {
             self.long.remove(&info.peer);
             self.short.insert(entry).is_ok()
-        } else if let Some(entry) = Listed::<MAX_ENVELOPE_LEN>::new(since, info, envelope) {
+        } else if let Some(entry) = Listed::<MAX_ENVELOPE_LEN>::new(times, info, envelope) {
             self.short.remove(&info.peer);
             self.long.insert(entry).is_ok()
         } else {
@@ -246,12 +260,12 @@ impl<const N: usize> Directory<N> {
         &mut self.lost
     }
 
-    /// The nodes that claim `name`. Names are not owned, so there may be several.
-    pub(crate) fn claimants(&self, name: &str) -> Claimants<'_> {
+    /// The nodes that claim `name` at `now`. Names are not owned, so there may be several.
+    pub(crate) fn claimants(&self, now: Instant, name: &str) -> Claimants<'_> {
         let mut claimants = Claimants::default();
         let short = self.short.iter().map(Listed::found);
         let all = short.chain(self.long.iter().map(Listed::found));
-        for entry in all.filter(|entry| entry.name == name) {
+        for entry in all.filter(|entry| entry.name == name && now <= entry.ends) {
             claimants.count += 1;
             claimants.more |= claimants.nodes.is_full();
             keep_best(&mut claimants.nodes, entry);
@@ -272,7 +286,7 @@ impl<const N: usize> Directory<N> {
         })
     }
 
-    /// The node's entry.
+    /// The node's entry, also if its record has ended.
     pub(crate) fn find(&self, peer: &PeerId) -> Option<Found<'_>> {
         let short = self.short.find(peer).map(Listed::found);
         short.or_else(|| self.long.find(peer).map(Listed::found))
@@ -281,23 +295,26 @@ impl<const N: usize> Directory<N> {
     /// As [`Directory::claimants`], with when each was last heard under its lease.
     pub(crate) fn claimants_heard<const S: usize>(
         &self,
+        now: Instant,
         name: &str,
         leases: &LeaseTable<S>,
     ) -> Claimants<'_> {
-        let mut claimants = self.claimants(name);
+        let mut claimants = self.claimants(now, name);
         for node in &mut claimants.nodes {
-            *node = node.seen(leases.last_seen(node.peer));
+            *node = node.heard(leases.find(node.peer));
         }
         claimants
     }
 
-    /// As [`Directory::find`], with when it was last heard under its lease.
+    /// The node's entry at `now`, with when it was last heard under its lease.
     pub(crate) fn heard<const S: usize>(
         &self,
+        now: Instant,
         peer: &PeerId,
         leases: &LeaseTable<S>,
     ) -> Option<Found<'_>> {
-        Some(self.find(peer)?.seen(leases.last_seen(peer)))
+        let found = self.find(peer).filter(|found| now <= found.ends)?;
+        Some(found.heard(leases.find(peer)))
     }
 
     /// The entry of a node in a list at `now`, also if it left or was lost.
@@ -307,7 +324,7 @@ impl<const N: usize> Directory<N> {
         peer: &PeerId,
         leases: &LeaseTable<S>,
     ) -> Option<Entry<'_>> {
-        match self.heard(peer, leases) {
+        match self.heard(now, peer, leases) {
             Some(found) => Some(found.entry(now)),
             None => self.lost.find(peer).map(|lost| lost.entry(now)),
         }
@@ -315,13 +332,13 @@ impl<const N: usize> Directory<N> {
 
     /// Gives the selected nodes to `visit` in the order of their ids, until it has no room for one
     /// and returns false. With `gone`, those that left or were lost are among them; nothing is
-    /// known of their services and tags any more. `last_seen` says when a node was last heard.
+    /// known of their services and tags any more. `lease` is that of a node.
     /// Returns the id after which to go on; `None` if all have been visited.
-    pub(crate) fn entries<'s>(
+    pub(crate) fn entries<'s, 'l>(
         &'s self,
         now: Instant,
         Selection { filter, from, gone }: Selection<'_>,
-        last_seen: impl Fn(&PeerId) -> Option<Instant>,
+        lease: impl Fn(&PeerId) -> Option<&'l StreamRecord>,
         visit: &mut dyn FnMut(Entry<'s>) -> bool,
     ) -> Option<PeerId> {
         let mut short = self.short.iter_from(from).map(Listed::found).peekable();
@@ -343,8 +360,8 @@ impl<const N: usize> Directory<N> {
             } else {
                 let is_short = heads[0] == Some(&first);
                 let found = if is_short { short.next() } else { long.next() }?;
-                let found = found.seen(last_seen(found.peer));
-                found.is_meant(filter).then(|| found.entry(now))
+                let found = found.heard(lease(found.peer));
+                (now <= found.ends && found.is_meant(filter)).then(|| found.entry(now))
             };
             if looked_at == MAX_LOOKED_AT || entry.is_some_and(|entry| !visit(entry)) {
                 break;
@@ -378,17 +395,26 @@ struct Listed<const E: usize> {
     peer: PeerId,
     name: Name,
     rank: RecordRank,
-    since: Instant,
+    times: Times,
     envelope: Vec<u8, E, u16>,
 }
 
+/// The times of an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Times {
+    /// Since when the node is listed under its name.
+    since: Instant,
+    /// When its record ends.
+    ends: Instant,
+}
+
 impl<const E: usize> Listed<E> {
-    fn new(since: Instant, info: &RecordInfo, envelope: &[u8]) -> Option<Self> {
+    fn new(times: Times, info: &RecordInfo, envelope: &[u8]) -> Option<Self> {
         Some(Self {
             peer: info.peer,
             name: info.name.clone(),
             rank: info.rank(),
-            since,
+            times,
             envelope: Vec::from_slice(envelope).ok()?,
         })
     }
@@ -398,9 +424,11 @@ impl<const E: usize> Listed<E> {
             peer: &self.peer,
             name: &self.name,
             rank: self.rank,
-            since: self.since,
+            since: self.times.since,
+            ends: self.times.ends,
             envelope: &self.envelope,
             last_seen: None,
+            is_connected: false,
         }
     }
 }

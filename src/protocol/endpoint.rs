@@ -195,7 +195,7 @@ where
         if self.signing.begin(&self.clock, system_ms) {
             return Some(Action::Sign);
         }
-        self.poll_lookups(now)
+        self.poll_lookups(now, own_ms)
             .or_else(|| {
                 let step = self.listings.poll(now, &mut *self.machine)?;
                 Some(Action::Listing(step))
@@ -205,9 +205,9 @@ where
     }
 
     /// Lookups and watches, which wait for each other.
-    fn poll_lookups(&mut self, now: Instant) -> Option<Action> {
+    fn poll_lookups(&mut self, now: Instant, own_ms: u64) -> Option<Action> {
         loop {
-            while let Some(step) = self.lookups.poll(now, &mut *self.machine) {
+            while let Some(step) = self.lookups.poll(now, own_ms, &mut *self.machine) {
                 let action = self.carried_out(now, step);
                 if action.is_some() {
                     return action;

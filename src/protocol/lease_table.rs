@@ -428,11 +428,6 @@ impl<const S: usize> LeaseTable<S> {
             .map_or(Duration::MAX, |record| now - record.last_seen)
     }
 
-    /// Receipt of the peer's last beat; `None` for a peer without a lease.
-    pub(crate) fn last_seen(&self, peer: &PeerId) -> Option<Instant> {
-        self.find(peer).map(|record| record.last_seen)
-    }
-
     /// The peer's lease.
     pub(crate) fn find(&self, peer: &PeerId) -> Option<&StreamRecord> {
         self.records.find(peer)

@@ -366,11 +366,11 @@ pub trait Machine {
     /// lease ends unless it beats again in time.
     fn has_cut_off(&self, peer: &PeerId) -> bool;
 
-    /// The nodes listed here that claim the name.
-    fn claimants(&self, name: &str) -> Claimants<'_>;
+    /// The nodes listed here that claim the name, each with a record that has not ended.
+    fn claimants(&self, now: Instant, name: &str) -> Claimants<'_>;
 
-    /// The node's entry in the directory.
-    fn listed(&self, peer: &PeerId) -> Option<Found<'_>>;
+    /// The node's entry in the directory, if its record has not ended.
+    fn listed(&self, now: Instant, peer: &PeerId) -> Option<Found<'_>>;
 
     /// Gives the nodes that the filter selects to `visit`, in the order of their ids from the
     /// cursor on, and those that left or were lost too if `which` says so. `visit` returns

@@ -81,8 +81,12 @@ fn main() {
     node.handle(network.now(), Input::NativeLearned { native, addrs });
     node.announce(addrs.iter().map(|addr| addr.as_slice()));
 
-    let beats = run(&mut network, &mut node, Instant::from_millis(300_000));
-    assert!(network.indexer.listed(&NODE).is_some(), "it can be found");
+    let end = Instant::from_millis(300_000);
+    let beats = run(&mut network, &mut node, end);
+    assert!(
+        network.indexer.listed(end, &NODE).is_some(),
+        "it can be found"
+    );
     println!("{beats} beats in five minutes, and pump-3 is listed");
 }
 

@@ -2,7 +2,7 @@
 //! `src/protocol`, beside the code that keeps it. Here it is checked from outside, against the
 //! messages between the machines.
 
-use oc_discovery::protocol::{Lease, PeerId, Role, clock::MAX_TRIP};
+use oc_discovery::protocol::{Instant, Lease, PeerId, Role, clock::MAX_TRIP};
 
 use crate::{
     device::DeviceNo,
@@ -83,9 +83,10 @@ impl World {
             return Ok(());
         }
         let mut nodes = self.devices.iter().filter(|other| other.role == Role::Node);
+        let now = Instant::from_millis(self.now);
         ensure(
             nodes.all(|other| {
-                device.machine().listed(&other.peer).is_none()
+                device.machine().listed(now, &other.peer).is_none()
                     || device.machine().reserves_slot(&other.peer)
             }),
             no,
@@ -134,7 +135,10 @@ impl World {
             let peer = &self.devices[*client].peer;
             let is_there = view.has_record(peer)
                 || view.responsible.contains(peer)
-                || device.machine().listed(peer).is_some()
+                || device
+                    .machine()
+                    .listed(Instant::from_millis(self.now), peer)
+                    .is_some()
                 || (heard.role != Role::Native && device.machine().reserves_slot(peer));
             ensure(!is_there, no, "a stale peer is still in a table")?;
             gone.push(*client);

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use oc_discovery::protocol::{
-    Count, Key, PeerId, Reach, Role,
+    Count, Instant, Key, PeerId, Reach, Role,
     codec::{directory::Response, record::Kind},
     lookup::{Ask, LookupId, Lookups, OPERATOR_LIMIT, Query, Question},
 };
@@ -163,9 +163,17 @@ impl World {
         if !matches!(response, Some(Response::Error(_)) | None) {
             watch.open.retain(|(open, _)| *open != query);
         }
-        if let Some(Response::Records { records, .. }) = response {
-            let subjects = records.iter().filter_map(|envelope| subject(envelope));
-            watch.told.extend(subjects);
+        if let Some(Response::Records { records, ages, .. }) = response {
+            let own_ms = self.devices[no].own_ms(self.now);
+            let latest_ms = own_ms + OPERATOR_LIMIT.as_millis() as u64 + LATE;
+            let ages = ages.iter().chain(std::iter::repeat(&u32::MAX));
+            // A copy that no server lists under a lease may end before the lookup does.
+            let stay = records.iter().zip(ages).filter_map(|(envelope, age)| {
+                let record = verified(Kind::Node, envelope).ok()?;
+                let is_leased = *age != u32::MAX;
+                (is_leased || latest_ms <= record.expires_at_ms()).then_some(record.peer)
+            });
+            watch.told.extend(stay);
         }
     }
 
@@ -233,7 +241,8 @@ impl World {
         let live = pages.flat_map(|native| self.devices[native].view(self.now).live);
         let live: Vec<_> = live.map(|entry| self.number_of(&entry.peer)).collect();
         let mut servers = natives.chain(live).chain([no]);
-        servers.any(|server| self.devices[server].machine().listed(peer).is_some())
+        let now = Instant::from_millis(self.now);
+        servers.any(|server| self.devices[server].machine().listed(now, peer).is_some())
     }
 
     pub fn lookup_done(&mut self, no: DeviceNo, lookup: LookupId) -> Result<(), String> {
@@ -277,9 +286,4 @@ impl World {
         let late = watches.find(|((of, _), watch)| *of == no && is_late(watch));
         ensure(late.is_none(), no, IN_TIME)
     }
-}
-
-/// The subject of the record, if it verifies.
-fn subject(envelope: &[u8]) -> Option<PeerId> {
-    Some(verified(Kind::Node, envelope).ok()?.peer)
 }

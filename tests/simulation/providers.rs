@@ -12,7 +12,7 @@ use std::{
 };
 
 use oc_discovery::protocol::{
-    Addrs, AnnounceEnd, Key, PeerId, Role,
+    Addrs, AnnounceEnd, Instant, Key, PeerId, Role,
     lookup::{MAX_HOLDERS, MAX_NAMED, Query},
 };
 
@@ -113,7 +113,12 @@ impl World {
         let nearest = self.nearest(key);
         let lists = |no: &DeviceNo| {
             let device = &self.devices[*no];
-            device.is_up() && !device.machine().claimants(name).nodes.is_empty()
+            device.is_up()
+                && !device
+                    .machine()
+                    .claimants(Instant::from_millis(self.now), name)
+                    .nodes
+                    .is_empty()
         };
         let listing = (0..self.devices.len()).filter(lists).collect();
         let is_reachable = |(no, kept): (DeviceNo, &Provided)| {

@@ -2,7 +2,7 @@ use core::time::Duration;
 
 use super::*;
 use crate::protocol::{
-    Cursor, Filter,
+    Cursor, Filter, StreamId,
     codec::{
         record::{Record, encode_record},
         service::{Service, Transport, to_service_name},
@@ -34,11 +34,11 @@ fn every_claimant_of_a_name_is_found_the_oldest_claim_first() {
     assert!(directory.list(at(0), &info(2, "pump", 5), b"two"));
     assert!(directory.list(at(1), &info(1, "pump", 9), b"one"));
     assert!(directory.list(at(1), &info(3, "fan", 7), b"three"));
-    let Claimants { nodes, more, .. } = directory.claimants("pump");
+    let Claimants { nodes, more, .. } = directory.claimants(at(0), "pump");
     let found: std::vec::Vec<_> = nodes.iter().map(|e| e.envelope()).collect();
     assert_eq!(found, [b"two", b"one"]);
     assert!(!more);
-    assert!(directory.claimants("valve").nodes.is_empty());
+    assert!(directory.claimants(at(0), "valve").nodes.is_empty());
 }
 
 #[test]
@@ -54,13 +54,48 @@ fn a_better_record_is_never_replaced_by_a_worse() {
 }
 
 #[test]
+fn a_record_is_no_answer_after_its_time_to_live_from_receipt_until_a_newer_one_comes() {
+    const DAY_MS: u64 = 86_400_000;
+    let mut directory = Directory::<8>::new();
+    let record = |sequence| RecordInfo {
+        // The clock of its subject is wrong, which does not matter here.
+        issued_at_ms: DAY_MS,
+        ..info(1, "pump", sequence)
+    };
+    let leases = LeaseTable::<8>::new();
+    let counts = |directory: &Directory<8>, now| {
+        let is_found = directory.heard(at(now), &peer(1), &leases).is_some();
+        let is_claimed = !directory.claimants(at(now), "pump").nodes.is_empty();
+        let has_entry = directory.entry(at(now), &peer(1), &leases).is_some();
+        let mut is_in_list = false;
+        let alive = Filter::default();
+        let which = Selection::alive(&alive, Cursor::Start);
+        let visit = &mut |_: Entry<'_>| {
+            is_in_list = true;
+            true
+        };
+        directory.entries(at(now), which, |_| None, visit);
+        let all = [is_claimed, has_entry, is_in_list];
+        assert_eq!(all, [is_found; 3], "{now}");
+        is_found
+    };
+    assert!(directory.list(at(500), &record(1), b"1"));
+    assert!(!directory.list(at(900), &record(1), b"1"), "it is not new");
+    assert!(counts(&directory, 1_500));
+    assert!(!counts(&directory, 1_501));
+    assert!(directory.list(at(2_000), &record(2), b"2"));
+    assert!(counts(&directory, 3_000));
+    assert!(!counts(&directory, 3_001));
+}
+
+#[test]
 fn a_record_that_grows_or_shrinks_past_the_short_ones_stays_the_only_one() {
     let mut directory = Directory::<1>::new();
     let lengths = [1, SHORT, SHORT + 1, MAX_ENVELOPE_LEN, SHORT, SHORT + 1];
     for (sequence, length) in (1..).zip(lengths) {
         let envelope = std::vec![sequence as u8; length];
         assert!(directory.list(at(0), &info(1, "pump", sequence), &envelope));
-        let Claimants { nodes, more, .. } = directory.claimants("pump");
+        let Claimants { nodes, more, .. } = directory.claimants(at(0), "pump");
         assert_eq!(nodes.first().unwrap().envelope(), envelope);
         assert_eq!((nodes.len(), more, directory.stats().used), (1, false, 1));
     }
@@ -88,7 +123,7 @@ fn a_claim_keeps_its_age_over_new_signatures_and_loses_it_with_its_name() {
     directory.list(at(2), &info(2, "pump", 99), b"x");
     directory.list(at(3), &info(1, "pump", 2), &[0; SHORT + 1]);
     let first = |directory: &Directory<8>| {
-        let claimants = directory.claimants("pump");
+        let claimants = directory.claimants(at(0), "pump");
         claimants.nodes.first().map(|node| *node.peer())
     };
     assert_eq!(first(&directory), Some(peer(1)));
@@ -104,11 +139,11 @@ fn of_fifty_claimants_the_sixteen_oldest_are_found_and_all_are_counted() {
         directory.list(at(n.into()), &info(n, "pump", 1), b"x");
     }
     let told = |claimants: &Claimants<'_>| (claimants.nodes.len(), claimants.more, claimants.count);
-    assert_eq!(told(&directory.claimants("pump")), (16, false, 16));
+    assert_eq!(told(&directory.claimants(at(0), "pump")), (16, false, 16));
     for n in 16..50 {
         directory.list(at(n.into()), &info(n, "pump", 1_000), b"better");
     }
-    let claimants = directory.claimants("pump");
+    let claimants = directory.claimants(at(0), "pump");
     assert_eq!(told(&claimants), (16, true, 50));
     let oldest = claimants.nodes.iter().map(|node| *node.peer());
     assert!(oldest.eq((0..16).map(peer)));
@@ -126,8 +161,19 @@ fn page<'d, const N: usize>(
     room: usize,
 ) -> (std::vec::Vec<Entry<'d>>, Option<PeerId>) {
     let mut entries = std::vec::Vec::new();
-    let last_seen = |_: &PeerId| Some(at(900));
-    let next = directory.entries(at(1_000), which, last_seen, &mut |entry| {
+    let lease = StreamRecord {
+        peer: peer(1),
+        role: Role::Node,
+        stream: StreamId(1),
+        connected: true,
+        renewed: true,
+        since: at(0),
+        last_seen: at(900),
+        expiry: at(2_000),
+        source: None,
+        reader: Default::default(),
+    };
+    let next = directory.entries(at(1_000), which, |_| Some(&lease), &mut |entry| {
         let has_room = entries.len() < room;
         if has_room {
             entries.push(entry);

@@ -215,12 +215,13 @@ impl<const N: usize> Machine for Indexer<N> {
         false
     }
 
-    fn claimants(&self, name: &str) -> Claimants<'_> {
-        self.directory.claimants_heard(name, &self.stream_records)
+    fn claimants(&self, now: Instant, name: &str) -> Claimants<'_> {
+        self.directory
+            .claimants_heard(now, name, &self.stream_records)
     }
 
-    fn listed(&self, peer: &PeerId) -> Option<Found<'_>> {
-        self.directory.heard(peer, &self.stream_records)
+    fn listed(&self, now: Instant, peer: &PeerId) -> Option<Found<'_>> {
+        self.directory.heard(now, peer, &self.stream_records)
     }
 
     fn entries<'s>(
@@ -229,8 +230,8 @@ impl<const N: usize> Machine for Indexer<N> {
         which: Selection<'_>,
         visit: &mut dyn FnMut(Entry<'s>) -> bool,
     ) -> Option<PeerId> {
-        let last_seen = |peer: &PeerId| self.stream_records.last_seen(peer);
-        self.directory.entries(now, which, last_seen, visit)
+        let lease = |peer: &PeerId| self.stream_records.find(peer);
+        self.directory.entries(now, which, lease, visit)
     }
 
     fn entry(&self, now: Instant, peer: &PeerId) -> Option<Entry<'_>> {

@@ -93,13 +93,16 @@ fn a_beat_makes_a_lease_and_lists_the_node_and_its_record_is_published_once() {
     let outcome = node_beat(&mut indexer, 0, 1, 1, LEASE, Some(&pump));
     assert_eq!(outcome.ack, Ack::accepted(LEASE));
     assert!(outcome.publish);
-    assert_eq!(indexer.claimants("pump").nodes.len(), 1);
-    assert_eq!(indexer.listed(&peer(1)).unwrap().envelope(), b"signed");
+    assert_eq!(indexer.claimants(at(0), "pump").nodes.len(), 1);
+    assert_eq!(
+        indexer.listed(at(0), &peer(1)).unwrap().envelope(),
+        b"signed"
+    );
     assert!(!node_beat(&mut indexer, 1, 1, 1, LEASE, Some(&pump)).publish);
     let again = record(1, 6, "fan");
     assert!(node_beat(&mut indexer, 2, 1, 1, LEASE, Some(&again)).publish);
     assert!(
-        indexer.claimants("pump").nodes.is_empty(),
+        indexer.claimants(at(0), "pump").nodes.is_empty(),
         "it has another name now"
     );
 }
@@ -127,7 +130,7 @@ fn giving_up_ends_lease_and_listing_at_once_and_closes_the_stream() {
     drain(&mut indexer, 0);
     let ack = node_beat(&mut indexer, 1, 1, 7, Duration::ZERO, None).ack;
     assert_eq!(ack, Ack::accepted(Duration::ZERO));
-    assert!(indexer.listed(&peer(1)).is_none() && !indexer.reserves_slot(&peer(1)));
+    assert!(indexer.listed(at(0), &peer(1)).is_none() && !indexer.reserves_slot(&peer(1)));
     let close = Action::Close {
         peer: peer(1),
         stream: StreamId(7),
@@ -145,11 +148,11 @@ fn a_node_silent_for_two_thirds_of_its_lease_is_collected_by_the_next_run_and_li
         let lease = Duration::from_millis(lease);
         node_beat(&mut indexer, 0, 1, 1, lease, Some(&pump));
         drain(&mut indexer, 9_999);
-        assert!(indexer.listed(&peer(1)).is_some());
+        assert!(indexer.listed(at(0), &peer(1)).is_some());
         let out = drain(&mut indexer, 10_000);
         let closed = matches!(out.first(), Some(Action::Close { .. }));
         assert_eq!(closed, collected, "{lease:?}");
-        assert_eq!(indexer.listed(&peer(1)).is_none(), collected);
+        assert_eq!(indexer.listed(at(0), &peer(1)).is_none(), collected);
         assert_eq!(!indexer.reserves_slot(&peer(1)), collected);
     }
 }
@@ -161,7 +164,7 @@ fn the_end_of_a_stream_is_not_the_end_of_the_lease() {
     node_beat(&mut indexer, 0, 1, 1, LEASE, Some(&pump));
     indexer.stream_closed(at(1), &peer(1), StreamId(1));
     drain(&mut indexer, 10_000);
-    assert!(indexer.listed(&peer(1)).is_some());
+    assert!(indexer.listed(at(0), &peer(1)).is_some());
 }
 
 #[test]
@@ -287,8 +290,9 @@ fn comes<'a>(
 fn the_record_of_the_device_that_holds_the_lease_counts_and_that_of_the_refused_one_does_not() {
     let mut indexer = indexer();
     let (original, copy) = (record(1, 5, "original"), record(1, 9, "copy"));
-    let listed =
-        |indexer: &Indexer<2>| ["original", "copy"].map(|name| indexer.claimants(name).nodes.len());
+    let listed = |indexer: &Indexer<2>| {
+        ["original", "copy"].map(|name| indexer.claimants(at(0), name).nodes.len())
+    };
     comes(&mut indexer, 1, 1, &original).unwrap();
     comes(&mut indexer, 2, 2, &copy).unwrap();
     assert_eq!(listed(&indexer), [0, 1], "the second replaces the first");

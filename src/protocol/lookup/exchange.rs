@@ -284,9 +284,9 @@ fn listed_here<'a, M: Machine + ?Sized>(
     reach: Reach,
 ) -> Response<'a> {
     let Claimants { nodes, more, count } = match question {
-        Question::Name(name) => machine.claimants(name),
+        Question::Name(name) => machine.claimants(now, name),
         Question::Peer(peer) => Claimants {
-            nodes: machine.listed(peer).into_iter().collect(),
+            nodes: machine.listed(now, peer).into_iter().collect(),
             ..Claimants::default()
         },
         Question::Indexers | Question::Service(_) => Claimants::default(),

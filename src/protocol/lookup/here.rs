@@ -27,10 +27,10 @@ pub trait Home {
 
 /// The process, as lookups know it.
 pub trait Here: Home {
-    /// The nodes listed here that claim a name.
-    fn claimants(&self, name: &str) -> Claimants<'_>;
-    /// The node's entry in the directory here.
-    fn listed(&self, peer: &PeerId) -> Option<Found<'_>>;
+    /// See [`Machine::claimants`].
+    fn claimants(&self, now: Instant, name: &str) -> Claimants<'_>;
+    /// See [`Machine::listed`].
+    fn listed(&self, now: Instant, peer: &PeerId) -> Option<Found<'_>>;
 }
 
 /// A server of this process.
@@ -72,11 +72,11 @@ impl<M: Machine + ?Sized> Home for M {
 }
 
 impl<M: Machine + ?Sized> Here for M {
-    fn claimants(&self, name: &str) -> Claimants<'_> {
-        Machine::claimants(self, name)
+    fn claimants(&self, now: Instant, name: &str) -> Claimants<'_> {
+        Machine::claimants(self, now, name)
     }
 
-    fn listed(&self, peer: &PeerId) -> Option<Found<'_>> {
-        Machine::listed(self, peer)
+    fn listed(&self, now: Instant, peer: &PeerId) -> Option<Found<'_>> {
+        Machine::listed(self, now, peer)
     }
 }

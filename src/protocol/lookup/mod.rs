@@ -227,7 +227,7 @@ impl<const F: usize, const L: usize, const P: usize, const D: usize> Lookups<F, 
         reach: Reach,
         here: &H,
     ) -> Begun {
-        if reach == Reach::Directory || !asks_others(&question, here) {
+        if reach == Reach::Directory || !asks_others(now, &question, here) {
             return Begun::Here;
         }
         self.next += 1;
@@ -284,8 +284,15 @@ impl<const F: usize, const L: usize, const P: usize, const D: usize> Lookups<F, 
     }
 
     /// The next step at `now`, if there is one.
-    pub fn poll<H: Here + ?Sized>(&mut self, now: Instant, here: &mut H) -> Option<LookupAction> {
+    /// `own_ms`: the wall-clock time, by which the copies end that no server lists under a lease.
+    pub fn poll<H: Here + ?Sized>(
+        &mut self,
+        now: Instant,
+        own_ms: u64,
+        here: &mut H,
+    ) -> Option<LookupAction> {
         let next = &mut self.next;
+        let now = (now, own_ms);
         let found = self.finds.poll(now, here, next);
         if let Some(LookupAction::Done { lookup }) = found
             && let Some(outcome) = self.finds.outcome(lookup)
@@ -350,12 +357,15 @@ impl<const F: usize, const L: usize, const P: usize, const D: usize> Default
 }
 
 /// Whether the answer to a peer's question needs another server or the DHT.
-fn asks_others<H: Here + ?Sized>(question: &Question, here: &H) -> bool {
+fn asks_others<H: Here + ?Sized>(now: Instant, question: &Question, here: &H) -> bool {
     match (here.role(), question) {
         // A node serves no lookups, and another request lists indexers.
         (Role::Node, _) | (_, Question::Indexers) => false,
-        // The record of a lease holder here is newer than any elsewhere.
-        (Role::Indexer | Role::Native, Question::Peer(peer)) => here.listed(peer).is_none(),
+        // The record of a node that beats here is newer than any elsewhere. One whose stream has
+        // ended may be with another server.
+        (Role::Indexer | Role::Native, Question::Peer(peer)) => !here
+            .listed(now, peer)
+            .is_some_and(|found| found.is_connected()),
         (Role::Indexer | Role::Native, Question::Name(_) | Question::Service(_)) => true,
     }
 }

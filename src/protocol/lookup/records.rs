@@ -58,6 +58,8 @@ pub struct FoundRecord {
     rank: RecordRank,
     claim: ClaimRank,
     place: Place,
+    /// Whether the server that has it lists it under a lease of its subject.
+    is_leased: bool,
     /// Time since the last heartbeat, when the server told it.
     age: Option<Duration>,
     envelope: Vec<u8, MAX_ENVELOPE_LEN, u16>,
@@ -71,6 +73,7 @@ impl FoundRecord {
             rank: copy.info.rank(),
             claim,
             place,
+            is_leased: place == Place::Here || copy.age.is_some(),
             age: copy.age,
             envelope: Vec::from_slice(copy.envelope).ok()?,
         })
@@ -83,6 +86,7 @@ impl FoundRecord {
             rank: found.rank(),
             claim,
             place: Place::Here,
+            is_leased: true,
             age: found.last_seen().map(|seen| now - seen),
             envelope: Vec::from_slice(found.envelope()).ok()?,
         })
@@ -144,15 +148,16 @@ impl<const N: usize> Records<N> {
         self.more = false;
     }
 
-    /// Adds a record. Of two of the same peer the better one stays, with the better claim and
-    /// the shorter age of both. If there are too many, the worst is dropped.
+    /// Adds a record. Of two of the same peer the one that was signed later stays, however long it
+    /// lives, with the better claim and the shorter age of both. If there are too many, the worst is dropped.
     pub(super) fn add(&mut self, mut record: FoundRecord) {
         let known = |other: &FoundRecord| other.peer == record.peer;
         if let Some(at) = self.best_first.iter().position(known) {
             let mut known = self.best_first.remove(at);
             let claim = known.claim.min(record.claim);
             let age = known.age.into_iter().chain(record.age).min();
-            if known.rank >= record.rank {
+            let signed = |record: &FoundRecord| (record.rank.sequence, record.rank);
+            if signed(&known) >= signed(&record) {
                 core::mem::swap(&mut known, &mut record);
             }
             (record.claim, record.age) = (claim, age);
@@ -169,6 +174,15 @@ impl<const N: usize> Records<N> {
         }
         // There is room now.
         let _ = self.best_first.insert(at, record);
+    }
+
+    /// Lets go what has ended at wall-clock time `own_ms`. What a server lists under a lease is
+    /// judged there, and by no clock. Returns whether there was such a record.
+    pub(super) fn end(&mut self, own_ms: u64) -> bool {
+        let before = self.best_first.len();
+        self.best_first
+            .retain(|record| record.is_leased || own_ms <= record.rank.expires_at_ms);
+        self.best_first.len() < before
     }
 
     /// Whether a record of the peer is among them.
@@ -286,6 +300,15 @@ mod tests {
         records.add(record(1, 10, 6, Place::Dht));
         assert_eq!(seen(&records), [(1, Place::Dht)]);
         assert!(!records.more());
+    }
+
+    #[test]
+    fn record_that_was_signed_later_counts_although_an_earlier_one_lives_longer() {
+        let mut records = Records::<8>::new();
+        for (sequence, expires) in [(5, 90), (6, 10), (4, 99)] {
+            records.add(record(1, expires, sequence, Place::Indexer));
+        }
+        assert_eq!(records.as_slice()[0].rank.sequence, 6);
     }
 
     #[test]

@@ -203,16 +203,18 @@ impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q
         is_ours
     }
 
-    /// The next step at `now`.
+    /// The next step at `now`, when the wall-clock time is `own_ms`.
     pub(super) fn poll<H: Here + ?Sized>(
         &mut self,
-        now: Instant,
+        (now, own_ms): (Instant, u64),
         here: &mut H,
         next: &mut u64,
     ) -> Option<LookupAction> {
         // A free slot is not written to, so that its memory is not touched.
         if self.phase == Phase::Running {
             self.polled = now;
+            // Others may not have been asked because of what has ended now.
+            self.is_cut |= self.records.end(own_ms) && !self.has_found();
         }
         match self.phase {
             Phase::Free => return None,

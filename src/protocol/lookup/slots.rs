@@ -96,7 +96,7 @@ impl<const N: usize, const S: usize, const Q: usize, const R: usize, const O: us
 
     pub(super) fn poll<H: Here + ?Sized>(
         &mut self,
-        now: Instant,
+        now: (Instant, u64),
         here: &mut H,
         next: &mut u64,
     ) -> Option<LookupAction> {

@@ -3,9 +3,10 @@ use std::{boxed::Box, vec::Vec};
 
 use super::*;
 use crate::protocol::{
-    Addrs, Count, Cursor, Entry, IndexersPage, Key, MAX_ENVELOPE_LEN, Machine, Name, Offer,
-    RecordInfo, Selection, Tally,
+    Addrs, Beat, Count, Cursor, Entry, IndexersPage, Key, MAX_ENVELOPE_LEN, Machine, Name, Offer,
+    RecordInfo, Selection, StreamId, Tally,
     directory::{Claimants, Directory, Found},
+    lease_table::LeaseTable,
 };
 
 mod claimants;
@@ -19,6 +20,7 @@ mod peers;
 mod services;
 
 const NATIVE: u8 = 200;
+const LEASE: Duration = Duration::from_secs(90);
 
 fn at(millis: u64) -> Instant {
     Instant::from_millis(millis)
@@ -60,6 +62,7 @@ fn offer(n: u8, ttl_ms: u64) -> Offer {
 struct Process {
     role: Role,
     directory: Directory<32>,
+    leases: LeaseTable<32>,
     servers: Vec<KnownServer>,
     live: Vec<Offer>,
     page: Vec<Offer>,
@@ -96,17 +99,18 @@ impl Home for Process {
         which: Selection<'_>,
         visit: &mut dyn FnMut(Entry<'s>) -> bool,
     ) -> Option<PeerId> {
-        self.directory.entries(now, which, |_| Some(at(0)), visit)
+        self.directory
+            .entries(now, which, |peer| self.leases.find(peer), visit)
     }
 }
 
 impl Here for Process {
-    fn claimants(&self, name: &str) -> Claimants<'_> {
-        self.directory.claimants(name)
+    fn claimants(&self, now: Instant, name: &str) -> Claimants<'_> {
+        self.directory.claimants(now, name)
     }
 
-    fn listed(&self, peer: &PeerId) -> Option<Found<'_>> {
-        self.directory.find(peer)
+    fn listed(&self, now: Instant, peer: &PeerId) -> Option<Found<'_>> {
+        self.directory.heard(now, peer, &self.leases)
     }
 }
 
@@ -127,6 +131,8 @@ struct Desk {
     done: Option<LookupId>,
     /// The page of the list of nodes that is asked for next.
     page: Cursor,
+    /// The wall-clock time.
+    own_ms: u64,
 }
 
 impl Desk {
@@ -138,6 +144,7 @@ impl Desk {
             here: Process {
                 role,
                 directory: Directory::new(),
+                leases: LeaseTable::new(),
                 servers: Vec::new(),
                 live: Vec::new(),
                 page: Vec::new(),
@@ -148,6 +155,7 @@ impl Desk {
             ended: Vec::new(),
             done: None,
             page: Cursor::Start,
+            own_ms: 0,
         }
     }
 
@@ -170,6 +178,11 @@ impl Desk {
 
     fn lists(mut self, n: u8, claims: &str) -> Self {
         self.here.directory.list(at(0), &info(n, claims, 1), &[n]);
+        let (peer, stream) = (peer(n), StreamId(n.into()));
+        let leases = &mut self.here.leases;
+        let beat = Beat::new(Role::Node, LEASE);
+        let sender = leases.admit(&peer, stream, &beat).unwrap();
+        leases.renew(at(0), &sender, Role::Node, LEASE);
         self
     }
 
@@ -190,7 +203,7 @@ impl Desk {
     /// Polls until there is no step, or a lookup is over.
     fn poll(&mut self, now: u64) {
         self.done = None;
-        while let Some(step) = self.lookups.poll(at(now), &mut self.here) {
+        while let Some(step) = self.lookups.poll(at(now), self.own_ms, &mut self.here) {
             match step {
                 LookupAction::Ask {
                     query, server, ask, ..

@@ -215,12 +215,12 @@ impl Machine for Node {
     }
 
     /// A node lists no other.
-    fn claimants(&self, _: &str) -> Claimants<'_> {
+    fn claimants(&self, _: Instant, _: &str) -> Claimants<'_> {
         Claimants::default()
     }
 
     /// A node lists no other.
-    fn listed(&self, _: &PeerId) -> Option<Found<'_>> {
+    fn listed(&self, _: Instant, _: &PeerId) -> Option<Found<'_>> {
         None
     }
 

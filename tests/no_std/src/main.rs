@@ -108,7 +108,7 @@ fn exchange() -> Result<(), Failure> {
     })
     .ok_or(c"the node beats to the indexer")?;
     serve(&mut node, &mut indexer, later, &beat)?;
-    let is_listed = indexer.claimants("pump-3").nodes.len() == 1;
+    let is_listed = indexer.claimants(later, "pump-3").nodes.len() == 1;
     is_listed.then_some(()).ok_or(c"the indexer lists the node")
 }
 

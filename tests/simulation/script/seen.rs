@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use oc_discovery::protocol::{Presence, Role, StreamRecord};
+use oc_discovery::protocol::{Instant, Presence, Role, StreamRecord};
 
 use super::Stage;
 use crate::{device::Device, world::REAL};
@@ -182,6 +182,9 @@ impl Stage {
 fn lists(server: &Device, peer: &Device, now: u64) -> bool {
     match (server.role, peer.role) {
         (Role::Native, Role::Indexer) => server.view(now).is_live(&peer.peer),
-        _ => server.machine().listed(&peer.peer).is_some(),
+        _ => server
+            .machine()
+            .listed(Instant::from_millis(now), &peer.peer)
+            .is_some(),
     }
 }

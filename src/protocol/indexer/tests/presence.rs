@@ -57,7 +57,7 @@ fn who_takes_another_role_is_not_lost() {
     node_beat(&mut indexer, 0, 1, 1, LEASE, Some(&record(1, 5, "pump")));
     let beat = Beat::new(Role::Indexer, LEASE);
     indexer.beat(at(1), &peer(1), StreamId(1), &beat);
-    assert!(indexer.listed(&peer(1)).is_none());
+    assert!(indexer.listed(at(0), &peer(1)).is_none());
     assert_eq!(presence(&indexer, 1, 1), None);
 }
 
@@ -75,8 +75,11 @@ fn an_answer_says_when_the_node_was_last_heard() {
     let mut indexer = indexer();
     node_beat(&mut indexer, 5, 1, 1, LEASE, Some(&record(1, 5, "pump")));
     node_beat(&mut indexer, 9, 1, 1, LEASE, None);
-    let claimants = indexer.claimants("pump");
+    let claimants = indexer.claimants(at(0), "pump");
     let node = claimants.nodes.first().unwrap();
     assert_eq!((node.since(), node.last_seen()), (at(5), Some(at(9))));
-    assert_eq!(indexer.listed(&peer(1)).unwrap().last_seen(), Some(at(9)));
+    assert_eq!(
+        indexer.listed(at(0), &peer(1)).unwrap().last_seen(),
+        Some(at(9))
+    );
 }

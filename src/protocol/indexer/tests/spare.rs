@@ -77,7 +77,7 @@ fn the_record_of_a_spare_lease_is_listed_and_not_published() {
         ..spare_beat(LEASE)
     };
     assert!(!indexer.beat(at(1), &peer(1), StreamId(1), &beat).publish);
-    assert_eq!(indexer.claimants("pump").nodes.len(), 1);
+    assert_eq!(indexer.claimants(at(0), "pump").nodes.len(), 1);
 }
 
 #[test]
@@ -89,7 +89,7 @@ fn whose_spare_lease_is_not_renewed_is_not_lost() {
         ..Beat::new(Role::Node, LEASE)
     };
     indexer.beat(at(1), &peer(1), StreamId(1), &beat);
-    assert!(indexer.listed(&peer(1)).is_some());
+    assert!(indexer.listed(at(0), &peer(1)).is_some());
     beat.publisher = Publisher::Another;
     let ack = indexer.beat(at(1), &peer(1), StreamId(1), &beat).ack;
     assert_eq!(ack.code, AckCode::Full);

@@ -100,7 +100,7 @@ impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q
                 self.read_here(now, here, &Filter::new(Some(service), Name::default()), 0);
             }
             Question::Name(name) => {
-                let Claimants { nodes, more, .. } = here.claimants(&name);
+                let Claimants { nodes, more, .. } = here.claimants(now, &name);
                 for (position, found) in (0..).zip(&nodes) {
                     self.add_here(now, position, found);
                 }
@@ -111,7 +111,7 @@ impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q
             Question::Peer(peer) => {
                 // The server searches the DHT for a record, which may take its whole time.
                 self.patience = OPERATOR_LIMIT;
-                if let Some(found) = here.listed(&peer) {
+                if let Some(found) = here.listed(now, &peer) {
                     self.add_here(now, 0, &found);
                 }
             }

@@ -403,14 +403,14 @@ impl Home for Crowd {
 }
 
 impl Here for Crowd {
-    fn claimants(&self, _: &str) -> Claimants<'_> {
+    fn claimants(&self, _: Instant, _: &str) -> Claimants<'_> {
         Claimants {
             more: true,
             ..Claimants::default()
         }
     }
 
-    fn listed(&self, _: &PeerId) -> Option<Found<'_>> {
+    fn listed(&self, _: Instant, _: &PeerId) -> Option<Found<'_>> {
         None
     }
 }
@@ -425,7 +425,7 @@ fn own_list_that_is_left_at_the_first_node_of_a_page_is_not_read_to_its_end() {
     );
     let mut lookups = Box::new(EMPTY);
     let id = lookups.begin(at(0), pump(), &crowd).unwrap();
-    while let Some(step) = lookups.poll(at(0), &mut crowd) {
+    while let Some(step) = lookups.poll(at(0), 0, &mut crowd) {
         match step {
             LookupAction::Providers { query, .. } => _ = lookups.searched(at(0), query, 4),
             LookupAction::Done { .. } => break,

@@ -209,6 +209,54 @@ fn peer_that_is_listed_here_is_the_answer_and_another_is_searched_in_the_dht() {
 }
 
 #[test]
+fn peer_whose_stream_to_here_has_ended_is_looked_for_elsewhere_too_and_the_newest_record_counts() {
+    for (sequence, is_newer) in [(0, false), (2, true)] {
+        let mut desk = Desk::new(Role::Native).native(NATIVE).lists(5, "pump");
+        desk.here.leases.disconnected(&peer(5), StreamId(5));
+        let begun = desk.begin_for_peer(by_id(), Reach::Network);
+        assert!(matches!(begun, Begun::Lookup(_)));
+        assert_eq!(desk.reach(NATIVE), Some(Reach::Directory));
+        let query = desk.searches[0].1;
+        desk.answers_with(10, NATIVE, &[info(5, "pump", sequence)], false, None);
+        assert!(desk.lookups.searched(at(10), query, 1));
+        desk.poll(10);
+        let [found] = desk.outcome().records else {
+            panic!("one record of the peer");
+        };
+        assert_eq!(found.place() == Place::Native, is_newer);
+    }
+}
+
+#[test]
+fn copy_of_the_dht_that_ends_before_the_answer_is_none_and_one_under_a_lease_knows_no_clock() {
+    let record = info(5, "pump", 1);
+    let ends_ms = record.expires_at_ms();
+    for (own_ms, found) in [(ends_ms, &[5][..]), (ends_ms + 1, &[])] {
+        let mut desk = Desk::new(Role::Indexer);
+        desk.begin_for_peer(by_id(), Reach::Network);
+        let query = desk.searches[0].1;
+        assert!(desk.finds(10, ends_ms, query, &record));
+        assert!(desk.lookups.searched(at(10), query, 1));
+        desk.own_ms = own_ms;
+        desk.poll(10);
+        assert_eq!(desk.found(), found, "{own_ms}");
+        assert_eq!(desk.outcome().is_complete, !found.is_empty());
+
+        // An indexer passes on what it has found in the DHT, and has no lease to tell of.
+        let mut desk = Desk::new(Role::Node).indexer(1);
+        desk.begin(by_id());
+        desk.own_ms = own_ms;
+        desk.answers_with(10, 1, std::slice::from_ref(&record), false, None);
+        assert_eq!(desk.found(), found, "{own_ms}");
+    }
+    let mut desk = Desk::new(Role::Indexer).lists(5, "pump");
+    desk.begin(pump());
+    desk.own_ms = ends_ms + 1;
+    desk.search_ends(10, 1);
+    assert_eq!(desk.found(), [5]);
+}
+
+#[test]
 fn node_serves_no_lookup() {
     let mut desk = Desk::new(Role::Node).native(NATIVE);
     for question in [pump(), by_id()] {

@@ -258,10 +258,12 @@ fn a_node_taken_in_can_be_found_as_long_as_its_lease() {
     let mut info = record(100, 1);
     info.name = Name::try_from("pump").unwrap();
     rig.beat(Role::Node, 100, 1, Some(&info));
-    assert_eq!(rig.native.claimants("pump").nodes.len(), 1);
-    assert!(rig.native.listed(&peer(100)).is_some() && rig.native.reserves_slot(&peer(100)));
+    assert_eq!(rig.native.claimants(at(0), "pump").nodes.len(), 1);
+    assert!(rig.native.listed(at(0), &peer(100)).is_some() && rig.native.reserves_slot(&peer(100)));
     rig.give_up(Role::Node, 100, 1);
-    assert!(rig.native.listed(&peer(100)).is_none() && !rig.native.reserves_slot(&peer(100)));
+    assert!(
+        rig.native.listed(at(0), &peer(100)).is_none() && !rig.native.reserves_slot(&peer(100))
+    );
     assert!(rig.view().responsible.is_empty());
 }
 
