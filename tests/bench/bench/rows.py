@@ -6,6 +6,7 @@ import resource
 import socket
 import statistics
 import subprocess
+import threading
 import time
 
 from .proc import Client, Failed, output, until
@@ -15,6 +16,8 @@ SERVER_CORE = 0
 CLIENT_CORE = 1
 # New peers a second: less than an indexer admits in the long run.
 RATE = 150
+# So many joins a second that only the server limits them.
+AT_ONCE = 100_000
 PUSHED = 16_384
 INDEXERS = 4
 # Of the program, beside those of connections: handshakes and clients of its socket among them.
@@ -138,6 +141,31 @@ def joins(subject, tools, kind, peers):
         cpu = server.cpu_s()
         client.join(peers, RATE)
         return (server.cpu_s() - cpu) * 1000 / peers
+
+
+def storm(program, tools, holders, peers):
+    """Peers that come all at once, with their records, while others beat each second: how fast they join, and how late beats are answered."""
+    with (
+        program.serve(core=SERVER_CORE) as server,
+        Client(tools / "load", server.address, program.kind, "--beat-ms", 1000, core=CLIENT_CORE) as held,
+        Client(tools / "load", server.address, program.kind, "--first", holders, core=CLIENT_CORE) as coming,
+    ):
+        held.join(holders, RATE)
+        beats = {}
+        beating = threading.Thread(target=lambda: beats.update(held.say("beat 10")))
+        beating.start()
+        cpu = server.cpu_s()
+        joined = coming.join(peers, AT_ONCE)
+        cpu = server.cpu_s() - cpu
+        beating.join()
+    return {
+        "storm_peers": peers,
+        "storm_joins_per_s": peers / joined["seconds"],
+        "storm_cpu_ms": cpu * 1000 / peers,
+        "storm_beats": beats["answered"],
+        "storm_late": beats["late"],
+        "storm_longest_ms": beats["longest_ms"],
+    }
 
 
 def beats(program, tools, leases, seconds):

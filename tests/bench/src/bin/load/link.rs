@@ -104,9 +104,11 @@ where
 
 async fn connect(server: SocketAddr, number: u32, key: &Keypair) -> io::Result<Muxer> {
     let tcp = TcpSocket::new_v4()?;
-    let [_, _, _, host] = (number % SOURCES + 1).to_be_bytes();
-    let source: IpAddr = Ipv4Addr::new(127, 1, 0, host).into();
-    tcp.bind((source, 0).into())?;
+    if server.ip().is_loopback() {
+        let [_, _, _, host] = (number % SOURCES + 1).to_be_bytes();
+        let source: IpAddr = Ipv4Addr::new(127, 1, 0, host).into();
+        tcp.bind((source, 0).into())?;
+    }
     let tcp = tcp.connect(server).await?;
     tcp.set_nodelay(true)?;
     let tcp = Counted(tcp.compat());
