@@ -12,6 +12,9 @@
 //! - **Stories**: scripts of a few operations each, that say what an operator sees (`stories`).
 //! - **Hostile servers**: a walk of a node among servers that violate the protocol.
 //!
+//! Stories that take minutes without optimisation are ignored, unless `--include-ignored` is given:
+//! `.ci/run test` runs them in an optimised build.
+//!
 //! After every step the rules in `invariants` are checked. A failure prints its number, the rule
 //! and the last events, and its number replays it exactly.
 //!
