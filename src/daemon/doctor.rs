@@ -23,7 +23,10 @@ use super::{
     mistakes::{early_clock, open_dir},
     problems::Mistake,
     report::host_and_port,
-    status::{CheckState, Plain, ReachableState, Severity, Span, Status, VerdictState, counted},
+    status::{
+        CheckState, IndexerList, Plain, ReachableState, Severity, Span, Status, VerdictState,
+        counted,
+    },
     storage,
 };
 use crate::config::{EnvVars, default_data_dirs, service_socket_dirs};
@@ -142,9 +145,20 @@ pub(crate) fn examine(given: Option<&Path>, env: EnvVars<'_>) -> Result<Diagnosi
     }
     look_at_clock(&mut report);
     if let Some(status) = &status {
-        look_at_daemon(&mut report, status);
+        look_at_daemon(
+            &mut report,
+            status,
+            dir.as_deref().and_then(|dir| indexers(dir, status)),
+        );
     }
     Ok(report)
+}
+
+/// How many indexers the natives know, if it matters.
+fn indexers(dir: &Path, status: &Status) -> Option<usize> {
+    let ask = || client::ask::<IndexerList>(dir, &OperatorRequest::Indexers, client::PATIENCE).ok();
+    let list = servers::lacks_indexers(status).then(ask)??;
+    Some(list.value.indexers.len())
 }
 
 fn no_daemon(report: &mut Diagnosis, error: &client::Error) {
@@ -223,7 +237,8 @@ fn look_at_clock(report: &mut Diagnosis) {
     }
 }
 
-fn look_at_daemon(report: &mut Diagnosis, status: &Status) {
+/// `indexers`: see [`indexers`].
+fn look_at_daemon(report: &mut Diagnosis, status: &Status, indexers: Option<usize>) {
     let name = status.name.as_deref().unwrap_or_default();
     let up = Span::of(Duration::from_millis(status.uptime_ms));
     let (role, version) = (status.role, &status.version);
@@ -243,7 +258,7 @@ fn look_at_daemon(report: &mut Diagnosis, status: &Status) {
         ),
     }
     look_at_sockets(report, status);
-    servers::look_at_servers(report, status);
+    servers::look_at_servers(report, status, indexers);
     look_at_reach(report, status);
     for check in &status.checks {
         if check.state == CheckState::Failing {

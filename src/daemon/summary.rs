@@ -96,6 +96,15 @@ struct Counts {
     facts: Facts,
 }
 
+impl Counts {
+    /// A server is tried at this time. After the end of a process, none is.
+    fn tries_at(&mut self, at: Instant) {
+        let in_ms = (at != Instant::from_millis(u64::MAX)).then(|| millis(at, self.now));
+        let all = self.facts.next_try_ms.into_iter().chain(in_ms);
+        self.facts.next_try_ms = all.min();
+    }
+}
+
 impl Report for Counts {
     fn live_indexer(&mut self, entry: &LiveIndexer) {
         let of = &mut self.facts.indexers;
@@ -118,6 +127,13 @@ impl Report for Counts {
         self.facts.with_natives += usize::from(is_held && of_native);
         self.facts.with_indexers += usize::from(is_held && !of_native);
         self.facts.wanted += usize::from(self.facts.role != Role::Node);
+        if self.facts.role != Role::Node && lease.is_resting() {
+            self.tries_at(lease.timeout());
+        }
+    }
+
+    fn next_round(&mut self, at: Instant) {
+        self.tries_at(at);
     }
 
     fn wanted_leases(&mut self, wanted: usize) {
@@ -217,6 +233,7 @@ mod tests {
                 .map(|check| check.service.clone())
                 .collect(),
             failing_servers: status.servers.iter().filter_map(failing).collect(),
+            next_try_ms: None,
         }
     }
 

@@ -19,14 +19,22 @@ use crate::{
 
 const UNFOUND: &str = "no server grants a lease, so no peer can find this process";
 
-/// Looks at the servers of the daemon, and at the leases that they grant.
-pub(super) fn look_at_servers(report: &mut Diagnosis, status: &Status) {
+/// Looks at the servers of the daemon, and at the leases that they grant. `indexers`: how many the
+/// natives know, where a node lacks leases.
+pub(super) fn look_at_servers(report: &mut Diagnosis, status: &Status, indexers: Option<usize>) {
     look_at_names(report, status);
     let mut is_explained = status.problems.iter().any(explains);
     for server in &status.servers {
         is_explained |= look_at_server(report, status, server);
     }
-    look_at_leases(report, status, is_explained);
+    look_at_leases(report, status, indexers, is_explained);
+}
+
+/// Whether a node holds fewer leases with indexers than it wants.
+pub(super) fn lacks_indexers(status: &Status) -> bool {
+    let of_indexers = status.leases.iter().filter(|it| it.role == Role::Indexer);
+    let held = u64::try_from(of_indexers.count()).unwrap_or(u64::MAX);
+    status.role == Role::Node && held < status.wanted_leases
 }
 
 /// Whether this host finds the addresses of natives that have a name.
@@ -80,9 +88,14 @@ fn look_at_server(report: &mut Diagnosis, status: &Status, server: &Server) -> b
 }
 
 /// Looks at the leases held. `is_explained`: what keeps it from one is counted already.
-fn look_at_leases(report: &mut Diagnosis, status: &Status, is_explained: bool) {
+fn look_at_leases(
+    report: &mut Diagnosis,
+    status: &Status,
+    indexers: Option<usize>,
+    is_explained: bool,
+) {
     match (status.role, status.leases.len()) {
-        (Role::Native, _) => look_for_lack(report, status, is_explained),
+        (Role::Native, _) => look_for_lack(report, status, indexers, is_explained),
         // It follows from what is counted already.
         (_, 0) if is_explained => {
             report.ok = false;
@@ -100,20 +113,31 @@ fn look_at_leases(report: &mut Diagnosis, status: &Status, is_explained: bool) {
         ),
         (_, leases) => {
             report.good("lease", format!("{leases} held"));
-            look_for_lack(report, status, is_explained);
+            look_for_lack(report, status, indexers, is_explained);
         }
     }
 }
 
 /// Looks whether it holds fewer leases than it wants, or with a native alone, or knows no indexer.
 /// `is_explained`: a server that fails was told of.
-fn look_for_lack(report: &mut Diagnosis, status: &Status, is_explained: bool) {
+fn look_for_lack(
+    report: &mut Diagnosis,
+    status: &Status,
+    indexers: Option<usize>,
+    is_explained: bool,
+) {
     let of = |role| status.leases.iter().filter(move |it| it.role == role);
     let wanted = status.wanted_leases;
+    let are_enough = indexers.is_some_and(|known| wanted <= u64::try_from(known).unwrap_or(0));
     let (what, hint) = match status.role {
         Role::Node if of(Role::Indexer).count() == 0 => (
             "no lease with an indexer: a native has taken it in".to_owned(),
             "`oc-discovery indexers` shows those that the natives know: start one, or see the log for why they fail",
+        ),
+        Role::Node if are_enough => (
+            few(of(Role::Indexer).count(), wanted, "indexers"),
+            "the natives know enough of them: wait for the next try, which `oc-discovery status` tells; if it stays so, \
+             the log says why they grant none",
         ),
         Role::Node => (
             few(of(Role::Indexer).count(), wanted, "indexers"),
@@ -236,7 +260,7 @@ mod tests {
         use VerdictState::{Degraded, Ok, Starting};
         let lease = |role, leases: &[Role], wanted, state| {
             let mut report = empty();
-            look_at_servers(&mut report, &holding(role, leases, wanted, state));
+            look_at_servers(&mut report, &holding(role, leases, wanted, state), None);
             let wrong = report.findings.iter().find(|one| one.hint.is_some());
             assert_eq!(report.is_ok(), wrong.is_none());
             wrong.map(|one| one.what.clone())
@@ -258,7 +282,7 @@ mod tests {
         let mut alone = holding(Native, &[], 0, Degraded);
         let of_native = |status: &Status| {
             let mut report = empty();
-            look_at_servers(&mut report, status);
+            look_at_servers(&mut report, status, None);
             report.to_string()
         };
         for indexer in &mut alone.live_indexers {
@@ -272,6 +296,32 @@ mod tests {
         let nowhere = of_native(&alone);
         assert!(nowhere.contains("no indexer beats to this native"));
         assert!(nowhere.contains("start one"), "{nowhere}");
+    }
+
+    #[test]
+    fn another_indexer_is_advised_only_if_the_natives_know_too_few() {
+        let status = holding(Role::Node, &[Role::Indexer], 2, VerdictState::Degraded);
+        assert!(lacks_indexers(&status));
+        for (known, advised) in [
+            (None, true),
+            (Some(1), true),
+            (Some(2), false),
+            (Some(3), false),
+        ] {
+            let mut report = empty();
+            look_at_servers(&mut report, &status, known);
+            let told = report.to_string();
+            assert_eq!(told.contains("start another one"), advised, "{told}");
+            assert_eq!(told.contains("wait for the next try"), !advised, "{told}");
+            assert!(!report.is_ok());
+        }
+        let both = [Role::Indexer; 2];
+        assert!(!lacks_indexers(&holding(
+            Role::Node,
+            &both,
+            2,
+            VerdictState::Ok
+        )));
     }
 
     #[test]
@@ -353,7 +403,7 @@ mod tests {
         let problem = r#"{"code":"handshake-refused","severity":"warning","what":"native at 192.0.2.9:4820 has another key","hint":"compare","since_ms":9,"count":1}"#;
         for (problems, counted) in [("", "server"), (problem, "handshake-refused")] {
             let mut report = empty();
-            look_at_servers(&mut report, &failing(problems));
+            look_at_servers(&mut report, &failing(problems), None);
             for problem in &failing(problems).problems {
                 report.wrong(
                     &problem.code,

@@ -114,10 +114,19 @@ fn about(at: &str, meant: impl Display) -> String {
 /// A peer that came from this host has another key. Behind one address there may be several.
 pub(super) fn refused_peer(why: Why, host: &Host, own: Option<&str>) -> Mistake {
     let about = format!("{} {why}", source(host));
+    let mistake = other_key(why, &format!("a peer at {host}"), about, own);
+    let hint = match own {
+        Some(_) => mistake.hint,
+        // Most servers without a key have none on purpose.
+        None => "if it belongs to this network, which is open here, start it without --psk; if the network has a key, \
+                 give this process the key file with --psk"
+            .into(),
+    };
     Mistake {
         code: PEER_REFUSED,
         severity: Severity::Notice,
-        ..other_key(why, &format!("a peer at {host}"), about, own)
+        hint,
+        ..mistake
     }
 }
 
@@ -246,6 +255,15 @@ mod tests {
             assert!(mistake.what.starts_with(&head), "{mistake:?}");
             assert!(mistake.hint.contains(hinted), "{mistake:?}");
         }
+    }
+
+    #[test]
+    fn an_open_server_tells_the_peer_with_a_key_what_to_do_and_a_closed_one_compares_keys() {
+        let host = Host::V4([192, 0, 2, 1].into());
+        let open = refused_peer(Why::HasKey, &host, None);
+        assert!(open.hint.contains("start it without --psk"), "{open:?}");
+        let closed = refused_peer(Why::NoKey, &host, Some("abcd"));
+        assert!(closed.hint.contains("here it is abcd"), "{closed:?}");
     }
 
     #[test]

@@ -103,6 +103,8 @@ pub(in crate::daemon) struct Facts {
     pub(in crate::daemon) failing_services: Vec<String>,
     /// Its servers that fail.
     pub(in crate::daemon) failing_servers: Vec<FailingServer>,
+    /// When it tries next to get a lease that it lacks, in ms; 0: it does so now.
+    pub(in crate::daemon) next_try_ms: Option<u64>,
 }
 
 /// The indexers that a native knows, as it has observed them.
@@ -150,11 +152,15 @@ impl Verdict {
             } else {
                 state
             };
+            let next = match in_grace {
+                true => String::new(),
+                false => facts.next_try(),
+            };
             // What a problem says is not said twice.
             match problems.iter().any(explains) {
                 true if facts.role == Role::Indexer && facts.wanted == 0 => {}
-                true => reasons.push((state, what)),
-                false => reasons.push((state, what + &facts.failing())),
+                true => reasons.push((state, what + &next)),
+                false => reasons.push((state, what + &facts.failing() + &next)),
             }
         }
         reasons.extend(problems.iter().filter_map(judged));
@@ -237,6 +243,7 @@ impl Facts {
             loops: Vec::new(),
             failing_services: Vec::new(),
             failing_servers: Vec::new(),
+            next_try_ms: None,
         }
     }
 
@@ -350,6 +357,17 @@ impl Facts {
         };
         let span = Coarse(*for_ms);
         format!("; {role} {at} {how} for {span} ({why}){more}")
+    }
+
+    /// When it tries next, after a semicolon.
+    fn next_try(&self) -> String {
+        // What a native lacks first is an indexer, which comes to it.
+        let waits = self.role == Role::Native && self.indexers.alive == 0;
+        match self.next_try_ms.filter(|_| !waits) {
+            None => String::new(),
+            Some(0) => "; tries again now".to_owned(),
+            Some(ms) => format!("; next try in {} s", ms.div_ceil(1_000)),
+        }
     }
 
     /// The reasons, the worst first, or what the process does if there are none.

@@ -276,3 +276,25 @@ fn lack_is_explained_by_the_native_that_fails_longest() {
     let two_more = format!("{one}, and 2 more");
     assert_eq!(node(&[indexer, native, later]), two_more);
 }
+
+#[test]
+fn a_lack_of_leases_says_when_the_next_try_is() {
+    let node = |next_try_ms| {
+        said(&facts(Role::Node, |f| {
+            (f.with_indexers, f.next_try_ms) = (1, next_try_ms);
+        }))
+    };
+    for (ms, told) in [
+        (None, ""),
+        (Some(0), "; tries again now"),
+        (Some(1), "; next try in 1 s"),
+        (Some(1_000), "; next try in 1 s"),
+        (Some(1_001), "; next try in 2 s"),
+    ] {
+        assert_eq!(node(ms), format!("DEGRADED node: 1 of 2 leases{told}"));
+    }
+    let enough = facts(Role::Node, |f| {
+        (f.with_indexers, f.next_try_ms) = (2, Some(9_000));
+    });
+    assert_eq!(said(&enough), "OK node: 2 of 2 leases");
+}
