@@ -35,6 +35,8 @@ pub(super) struct Counters {
     pub(super) refusals_full: u64,
     /// Beats that were answered `refused`.
     pub(super) refusals_refused: u64,
+    /// Heartbeat streams that were ended because their beats came too fast.
+    pub(super) streams_too_fast: u64,
     /// Times that two devices were found to use one identity.
     pub(super) contested_identities: u64,
     /// Leases that servers granted to this process.
@@ -91,6 +93,7 @@ impl Counters {
             ("ends_new_role", self.ends_new_role),
             ("refusals_full", self.refusals_full),
             ("refusals_refused", self.refusals_refused),
+            ("streams_too_fast", self.streams_too_fast),
             ("contested_identities", self.contested_identities),
             ("leases_granted", self.leases_granted),
             ("leases_lost", self.leases_lost),

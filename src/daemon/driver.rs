@@ -376,6 +376,7 @@ impl<'m> Driver<'m> {
                 self.note_refusal(now, &refusal);
             }
             NetEvent::Beat { frame, source } => self.on_beat(now, frame, source),
+            NetEvent::TooFast { ref peer, stream } => self.on_too_fast(now, peer, stream),
             NetEvent::StreamClosed {
                 ref peer,
                 stream,
@@ -456,7 +457,7 @@ impl<'m> Driver<'m> {
     }
 
     /// A heartbeat stream of a peer has ended; `why`: it sent what cannot be read.
-    fn on_stream_closed(
+    pub(super) fn on_stream_closed(
         &mut self,
         now: Instant,
         peer: &PeerId,

@@ -18,8 +18,8 @@ use crate::{
         each::{About, each},
     },
     protocol::{
-        Arrival, EndCause, Joined, LeaseEnd, PeerId, Placement, Role, Shortage, Subject,
-        TransportAddr,
+        Arrival, EndCause, Instant, Joined, LeaseEnd, PeerId, Placement, Role, Shortage, StreamId,
+        Subject, TransportAddr,
         codec::record::{Kind, contents},
     },
 };
@@ -175,6 +175,14 @@ impl Driver<'_> {
             .env
             .about("malformed", "", peer, self.env.net.source(peer));
         each!(info, &about; "{called} sends {name} that cannot be read: {why}");
+    }
+
+    /// A peer beats faster than it may. Its stream is over, and its lease runs on.
+    pub(super) fn on_too_fast(&mut self, now: Instant, peer: &PeerId, stream: StreamId) {
+        self.counters.streams_too_fast += 1;
+        let called = self.env.anyone(peer);
+        self.note_too_fast(now, peer, &called);
+        self.on_stream_closed(now, peer, stream, None);
     }
 
     /// Logs that an indexer that this native hands out has no heartbeat stream any more. Its lease

@@ -186,6 +186,9 @@ const METRICS: &[Metric] = &[
     metric("malformed_frames", Counter, "Frames of peers that could not be read, by kind.", |s, to| {
         counters(s, to, "malformed_", "frame");
     }),
+    metric("streams_too_fast", Counter, "Heartbeat streams that were ended, because their beats came too fast.", |s, to| {
+        counter(s, to, "streams_too_fast");
+    }),
     metric("undialable_addresses", Counter, "Addresses of other peers that were left out, because nobody can dial them.", |s, to| {
         counter(s, to, "undialable_addresses");
     }),

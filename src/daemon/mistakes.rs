@@ -7,6 +7,7 @@
 mod book;
 mod files;
 mod handshakes;
+mod pace;
 mod sentences;
 
 pub(super) use files::Files;
@@ -24,7 +25,7 @@ use super::{
     report::text,
 };
 use crate::{
-    net::is_for_this_host,
+    net::{is_for_this_host, pace::TOO_FAST},
     protocol::{
         Draining, Instant, Machine, PeerId, Report, Role, TableStats,
         lease::Lease,
@@ -32,6 +33,7 @@ use crate::{
         rivals::{Contested, SAME_IDENTITY},
     },
 };
+use pace::{own_too_fast, peer_too_fast};
 use sentences::{
     TABLE_NEARLY_FULL, TWO_DEVICES, drained, guest, is_own_copy, itself_as_native, joined,
     late_time, nearly_full, no_address, no_native, no_native_there, own_at, own_identity_elsewhere,
@@ -97,6 +99,11 @@ impl Driver<'_> {
 }
 
 impl Driver<'_> {
+    /// A peer beats faster than it may, so its stream was ended.
+    pub(super) fn note_too_fast(&mut self, now: Instant, peer: &PeerId, called: &str) {
+        self.problems.happened(now, peer_too_fast(peer, called));
+    }
+
     /// A server granted a lease: this device is the one that it keeps. Others may keep another one.
     pub(super) fn note_lease(&mut self, now: Instant, server: &PeerId) {
         if !self.problems.is_empty() {
@@ -126,6 +133,8 @@ impl Driver<'_> {
             let elsewhere = own_identity_elsewhere((server, called), found.leases);
             let listed = self.problems.first(is_own_copy);
             self.problems.happened(now, joined(elsewhere, listed));
+        } else if reason.contains(TOO_FAST) {
+            self.problems.happened(now, own_too_fast(server, called));
         } else if tells_of_no_native(reason) && machine.is_native(server) {
             let no_native = no_native_there(called, text(server));
             self.problems.happened(now, no_native);

@@ -71,6 +71,12 @@ pub(crate) enum NetEvent {
         /// Where the stream comes from; only with the first beat of a stream.
         source: Option<TransportAddr>,
     },
+    /// A peer beats faster than it may ([`BEATS_A_SECOND`](super::BEATS_A_SECOND)). Its heartbeat
+    /// stream is over, and it was told why.
+    TooFast {
+        peer: protocol::PeerId,
+        stream: StreamId,
+    },
     /// A peer's heartbeat stream is over. `why` is given if it sent what cannot be read.
     StreamClosed {
         peer: protocol::PeerId,

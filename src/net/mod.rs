@@ -51,6 +51,7 @@ pub(crate) mod mdns;
 mod muxer;
 pub(crate) mod netlink;
 mod on_demand;
+pub(crate) mod pace;
 mod providers;
 mod race;
 mod records;
@@ -115,7 +116,7 @@ use crate::protocol::{
     },
 };
 
-pub(crate) use streams::{BeatFrame, OwnRequestId, WatchEvent};
+pub(crate) use streams::{BEATS_A_SECOND, BeatFrame, OwnRequestId, WatchEvent};
 
 /// The target of log lines that a peer can cause and that name the peer. The same line is logged at
 /// most once a minute (`daemon::logging`, and [`each!`] of an embedded node).
@@ -438,10 +439,8 @@ impl Net {
             if let Some(refusal) = self.refusals.take() {
                 return Poll::Ready(NetEvent::Refused(refusal));
             }
-            if let Poll::Ready(frame) = self.streams().poll_beat(cx) {
-                let source = self.sources.get(&frame.connection).copied();
-                let source = source.filter(|_| frame.sequence == 0);
-                return Poll::Ready(NetEvent::Beat { frame, source });
+            if let Poll::Ready((frame, pace)) = self.streams().poll_beat(cx) {
+                return Poll::Ready(self.beaten(frame, pace));
             }
             if let Some(kademlia) = self.swarm.behaviour_mut().kademlia() {
                 let _ = self.dht.dials.poll(kademlia, cx);

@@ -13,6 +13,7 @@ use miniserde::json;
 use super::{
     files::{Files, open_dir, open_key},
     handshakes::{other_key, other_peer, other_protocol, refused_peer},
+    pace::{own_too_fast, peer_too_fast},
     sentences::*,
 };
 use crate::{
@@ -298,9 +299,26 @@ fn settings() -> Vec<Told> {
     ]
 }
 
+fn paces() -> Vec<Told> {
+    let called = format!("…{} at 203.0.113.30", &OTHER[44..]);
+    let mistake = "beats that come too fast";
+    vec![
+        told(mistake, "the server", peer_too_fast(&peer(OTHER), &called)),
+        told(mistake, "the client", own_too_fast(&peer(NATIVE), CALLED)),
+    ]
+}
+
 /// All of them, in the order of the table.
 fn book() -> Vec<Told> {
-    let parts = [keys(), identities(), ways(), tables(), files(), settings()];
+    let parts = [
+        keys(),
+        identities(),
+        ways(),
+        tables(),
+        paces(),
+        files(),
+        settings(),
+    ];
     parts.into_iter().flatten().collect()
 }
 

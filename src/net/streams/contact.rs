@@ -12,8 +12,28 @@
 
 use libp2p::swarm::ConnectionId;
 
+use std::time::Duration;
+
 use super::mailbox::Outbox;
-use crate::protocol::StreamId;
+use crate::protocol::{Instant, StreamId, time::Bucket};
+
+/// Beats a second that a peer may send, over all its streams. The shortest interval that can be
+/// configured needs 13.
+pub(crate) const BEATS_A_SECOND: u32 = 16;
+/// Beats at once: the first ones of several streams, those with a new record, and those that a host
+/// sends when it wakes up.
+const BEATS_AT_ONCE: u32 = 64;
+
+/// How fast a beat came after those before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pace {
+    /// As fast as a peer may beat.
+    Kept,
+    /// Faster: its stream ends.
+    TooFast,
+    /// Faster, and so was the peer since its last pause.
+    AgainTooFast,
+}
 
 /// The state of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -34,6 +54,9 @@ pub(super) struct Contact {
     /// Its heartbeat streams on which an ack may still be sent. The newest is last; before it are
     /// those that it replaces or is to replace.
     leases: Vec<GrantedLease>,
+    beats: Bucket<BEATS_A_SECOND, BEATS_AT_ONCE>,
+    /// A beat was too fast, and there was no pause since.
+    was_too_fast: bool,
 }
 
 /// A heartbeat stream of the peer.
@@ -56,6 +79,22 @@ impl Contact {
     pub(super) fn disconnected(&mut self, connection: ConnectionId) -> bool {
         self.connections.retain(|(open, _)| *open != connection);
         self.connections.is_empty()
+    }
+
+    /// Takes note that a beat came, so long after any fixed time.
+    pub(super) fn paced(&mut self, after: Duration) -> Pace {
+        let now = Instant::from_millis(u64::try_from(after.as_millis()).unwrap_or(u64::MAX));
+        if self.was_too_fast && self.beats.spent(now) == 0 {
+            self.was_too_fast = false;
+        }
+        match (self.beats.take(now), self.was_too_fast) {
+            (true, _) => Pace::Kept,
+            (false, true) => Pace::AgainTooFast,
+            (false, false) => {
+                self.was_too_fast = true;
+                Pace::TooFast
+            }
+        }
     }
 
     /// Takes note of a beat on a heartbeat stream. The first beat of a stream is ignored if there
@@ -148,5 +187,65 @@ impl Contact {
         self.connections
             .iter()
             .position(|(open, _)| *open == connection)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ms(ms: u64) -> Duration {
+        Duration::from_millis(1_000_000 + ms)
+    }
+
+    /// A peer that has sent as many beats at once as it may.
+    fn spent() -> Contact {
+        let mut contact = Contact::default();
+        send_burst(&mut contact, 0);
+        contact
+    }
+
+    fn send_burst(contact: &mut Contact, at: u64) {
+        (0..BEATS_AT_ONCE).for_each(|_| assert_eq!(contact.paced(ms(at)), Pace::Kept));
+    }
+
+    #[test]
+    fn a_burst_of_beats_is_kept_and_the_next_one_is_too_fast() {
+        assert_eq!(spent().paced(ms(0)), Pace::TooFast);
+        // 16 a second: one each 62.5 ms.
+        assert_eq!(spent().paced(ms(62)), Pace::TooFast);
+        assert_eq!(spent().paced(ms(63)), Pace::Kept);
+    }
+
+    #[test]
+    fn the_fastest_beats_that_can_be_configured_are_never_too_fast() {
+        let mut contact = spent();
+        for beat in 1..10_000 {
+            // 100 ms, and the least factor of 0.8.
+            assert_eq!(contact.paced(ms(beat * 80)), Pace::Kept, "{beat}");
+        }
+    }
+
+    #[test]
+    fn who_is_too_fast_again_without_a_pause_is_known() {
+        let too_fast = || {
+            let mut contact = spent();
+            assert_eq!(contact.paced(ms(0)), Pace::TooFast);
+            contact
+        };
+        let mut at_once = too_fast();
+        assert_eq!(at_once.paced(ms(63)), Pace::Kept);
+        assert_eq!(at_once.paced(ms(63)), Pace::AgainTooFast);
+        // After 4 s all tokens are there again.
+        for (pause, pace) in [(3_999, Pace::AgainTooFast), (4_000, Pace::TooFast)] {
+            let mut contact = too_fast();
+            let there = if pause < 4_000 {
+                BEATS_AT_ONCE - 1
+            } else {
+                BEATS_AT_ONCE
+            };
+            (0..there).for_each(|_| assert_eq!(contact.paced(ms(pause)), Pace::Kept));
+            assert_eq!(contact.paced(ms(pause)), pace, "{pause}");
+        }
     }
 }

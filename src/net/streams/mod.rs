@@ -8,11 +8,12 @@
 //! [`Event::Probed`]. Each lease has a number, so that the late end of an older stream has no
 //! effect. At most [`MAX_WAITING`] commands wait for a connection, and [`MAX_DIALS`] dials of ours
 //! to one peer are under way. After an answer failed to come on a connection, we open no further
-//! streams on it ([`contact`]).
+//! streams on it ([`contact`]). No peer has more beats answered than its [`Pace`] allows.
 
 mod behaviour;
 mod contact;
 mod exchange;
+mod granted;
 mod handler;
 mod heartbeat;
 mod held;
@@ -23,8 +24,8 @@ mod watch;
 
 use std::{
     collections::{HashMap, VecDeque},
-    task::{Context, Poll, Waker, ready},
-    time::Duration,
+    task::Waker,
+    time::{Duration, Instant},
 };
 
 use libp2p::{
@@ -36,19 +37,20 @@ use libp2p::{
     },
 };
 
-use self::{
-    contact::{Contact, GrantedLease, Health},
-    handler::{BeatPlace, Command},
-    held::HeldLease,
-    identify::{IDENTIFY, LocalInfo},
-    mailbox::{Arrivals, Arrived},
-    protocols::{DIRECTORY, HEARTBEAT, PING, WATCH},
-    watch::Routes,
-};
 pub(crate) use self::{
+    contact::{BEATS_A_SECOND, Pace},
     identify::{AGENT_VERSION, PROTOCOL_VERSION},
     mailbox::{AckKind, BeatFrame},
     watch::WatchEvent,
+};
+use self::{
+    contact::{Contact, Health},
+    handler::{BeatPlace, Command},
+    held::HeldLease,
+    identify::{IDENTIFY, LocalInfo},
+    mailbox::Arrivals,
+    protocols::{DIRECTORY, HEARTBEAT, PING, WATCH},
+    watch::Routes,
 };
 use crate::{
     net::{Failure, Frame, each::short},
@@ -169,6 +171,8 @@ pub(crate) struct Streams {
     dials: Vec<Dial>,
     queue: VecDeque<ToSwarm<Event, Command>>,
     waker: Option<Waker>,
+    /// The pace of beats is counted from here.
+    began: Instant,
 }
 
 impl Streams {
@@ -202,69 +206,13 @@ impl Streams {
             dials: Vec::new(),
             queue: VecDeque::new(),
             waker: None,
+            began: Instant::now(),
         }
     }
 
     /// Announces these addresses by identify from now on.
     pub(crate) fn announce(&self, addrs: &[Multiaddr]) {
         self.shared.local_info.announce(addrs);
-    }
-
-    /// The next beat. Beats must be taken before the swarm is polled, because the swarm may already
-    /// report the end of their connection.
-    pub(crate) fn poll_beat(&mut self, cx: &mut Context<'_>) -> Poll<BeatFrame> {
-        loop {
-            let Arrived { frame, outbox } = ready!(self.shared.arrivals.poll(cx));
-            traced("got beat", frame.sequence, &frame.peer, &frame.body);
-            let Some(contact) = self.contacts.get_mut(&frame.peer) else {
-                continue;
-            };
-            contact.heard(frame.connection);
-            contact.beats(GrantedLease {
-                stream: frame.stream,
-                connection: frame.connection,
-                sequence: frame.sequence,
-                outbox,
-            });
-            return Poll::Ready(frame);
-        }
-    }
-
-    /// Answers the last beat of a stream.
-    pub(crate) fn ack(&self, peer: &PeerId, stream: StreamId, body: &[u8], kind: AckKind) {
-        if let Some(lease) = self.lease(peer, stream) {
-            traced("sends ack", lease.sequence, peer, body);
-            lease.outbox.put(body, kind);
-        }
-    }
-
-    /// Sends an unsolicited ack, which `encode` makes from the sequence of the last beat.
-    pub(crate) fn tell(
-        &self,
-        peer: &PeerId,
-        stream: StreamId,
-        encode: impl FnOnce(u64) -> Vec<u8>,
-    ) {
-        if let Some(lease) = self.lease(peer, stream) {
-            let body = encode(lease.sequence);
-            traced("sends unasked ack", lease.sequence, peer, &body);
-            lease.outbox.put(&body, AckKind::Unsolicited);
-        }
-    }
-
-    fn lease(&self, peer: &PeerId, stream: StreamId) -> Option<&GrantedLease> {
-        self.contacts.get(peer)?.lease(stream)
-    }
-
-    /// Closes a heartbeat stream of the peer, after everything that was sent before is written.
-    pub(crate) fn close(&mut self, peer: PeerId, stream: StreamId) {
-        let Some(contact) = self.contacts.get_mut(&peer) else {
-            return;
-        };
-        contact.forget_lease(stream);
-        for connection in contact.all() {
-            self.notify(peer, connection, Command::Close { stream });
-        }
     }
 
     /// Makes a directory request. It ends in [`Event::Response`].

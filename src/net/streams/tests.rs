@@ -16,7 +16,7 @@ use libp2p::{
 
 use super::{
     handler::{Command, Handler, Happened},
-    mailbox::{BeatFrame, Outbox},
+    mailbox::{Arrived, BeatFrame, Outbox},
     *,
 };
 use crate::net::muxer;
@@ -115,7 +115,7 @@ impl World {
 
     fn read(&mut self) -> Option<StreamId> {
         match self.streams.poll_beat(&mut cx()) {
-            Poll::Ready(frame) => Some(frame.stream),
+            Poll::Ready((frame, _)) => Some(frame.stream),
             Poll::Pending => None,
         }
     }

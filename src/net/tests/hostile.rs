@@ -12,7 +12,7 @@ use crate::{
         frames::{encoded, frame, read_frame},
     },
     protocol::{
-        Ack, Offer, Offers, Role, StreamId,
+        Ack, AckCode, Offer, Offers, Role, StreamId,
         codec::{
             directory::{Response, decode_response},
             frame::{MAX_FRAME, MAX_RESPONSE},
@@ -133,6 +133,57 @@ fn beats_sent_ahead_are_taken_one_after_another() {
             .meanwhile(client, |world, at, event| server.on(world, at, event))
             .await;
         assert_eq!(server.beats.len(), 50);
+    });
+}
+
+#[test]
+fn who_beats_too_fast_is_told_why_and_loses_its_stream_then_its_connection() {
+    block_on(async {
+        let mut world = World::new(&[Role::Indexer]).await;
+        let mut server = Server::default();
+        let to = world.multiaddr(0);
+        let flood: Vec<u8> = (0..4_100).flat_map(|n| framed(&beat(n))).collect();
+        let client = async {
+            let raw = Raw::connect(9, to).await;
+            let mut stream = raw.open(HEARTBEAT).await;
+            // The server may have ended the stream before it is written.
+            let _ = stream.write_all(&flood).await;
+            let _ = stream.flush().await;
+            let last = loop {
+                let ack = read_frame(&mut stream, MAX_FRAME).await.unwrap();
+                let ack = decode_ack(&ack).unwrap().ack;
+                if ack.code != AckCode::Accepted {
+                    break ack;
+                }
+            };
+            assert_eq!(last.code, AckCode::Refused);
+            assert_eq!(
+                last.reason,
+                "beats come faster than 16 a second: the stream ends"
+            );
+            assert!(ends(pin!(&mut stream)).await);
+            let mut again = raw.open(HEARTBEAT).await;
+            let _ = again.write_all(&flood).await;
+            let _ = again.flush().await;
+            assert!(ends(pin!(&mut again)).await);
+            raw
+        };
+        let mut too_fast = 0;
+        let _raw = world
+            .meanwhile(client, |world, at, event| {
+                too_fast += u32::from(matches!(event, NetEvent::TooFast { .. }));
+                server.on(world, at, event);
+            })
+            .await;
+        assert_eq!(too_fast, 1);
+        // 64 at once, and 16 in each second that it took.
+        let answered = server.beats.len();
+        assert!((64..300).contains(&answered), "{answered}");
+        while world.net(0).tables()[0].used > 0 {
+            world
+                .meanwhile(smol::future::yield_now(), |_, _, _| {})
+                .await;
+        }
     });
 }
 
