@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    net::{FailureKind, Frame, undialable::left_out},
+    net::{FailureKind, Frame, goaway::broken, undialable::left_out},
     protocol::{Arrival, EndCause, Joined},
 };
 
@@ -116,6 +116,7 @@ impl Counters {
         ];
         counters.extend(own.map(|(name, count)| (name.to_owned(), count)));
         counters.insert("undialable_addresses".to_owned(), left_out());
+        counters.insert("broken_connections".to_owned(), broken());
         #[cfg(feature = "program")]
         if let Some((lost, suppressed)) = super::logging::left_out() {
             counters.insert("log_lines_lost".to_owned(), lost);

@@ -38,6 +38,7 @@ use crate::{
     config::LogFormat,
     net::{
         EACH,
+        goaway::{heard, is_yamuxs},
         joiner::{Joiner, LeftOut},
     },
 };
@@ -321,6 +322,9 @@ impl Log for Logger {
     fn log(&self, record: &Record<'_>) {
         if !self.enabled(record.metadata()) {
             return;
+        }
+        if is_yamuxs(record.target()) {
+            return heard(record.args());
         }
         let text = self.line_of(record);
         let mut shared = self.lock();

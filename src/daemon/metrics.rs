@@ -189,6 +189,9 @@ const METRICS: &[Metric] = &[
     metric("streams_too_fast", Counter, "Heartbeat streams that were ended, because their beats came too fast.", |s, to| {
         counter(s, to, "streams_too_fast");
     }),
+    metric("broken_connections", Counter, "Connections that were closed, because the peer broke the rules of Yamux.", |s, to| {
+        counter(s, to, "broken_connections");
+    }),
     metric("undialable_addresses", Counter, "Addresses of other peers that were left out, because nobody can dial them.", |s, to| {
         counter(s, to, "undialable_addresses");
     }),

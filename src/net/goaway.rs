@@ -4,14 +4,22 @@
 //! peer could send a million such frames. By the specification a GoAway ends the session, so
 //! nothing is read after one: the library finds the connection closed, and the swarm drops it.
 //!
+//! The error is the peer's, and the library does not name the peer. So the program's log does not
+//! show the line, but gives it to [`heard`]; here it becomes the reason in a line of our own, and is
+//! counted.
+//!
 //! ```text
 //!  Yamux ──frames──▶ Watched ──▶ Noise ──▶ TCP
 //!        ◀──(the end, once a GoAway was written)──
 //! ```
 //!
-//! Invariants: once Yamux writes a GoAway, it reads nothing more; bytes pass through unchanged; the
+//! Invariants: whatever Yamux has logged since a connection's muxer was last polled is about that
+//! connection, because both happen in one thread and in one call; once Yamux writes a GoAway, it reads nothing more; bytes pass through unchanged; the
 //! body of a frame is never taken for a header.
 
+use std::cell::{Cell, RefCell};
+#[cfg(feature = "program")]
+use std::fmt;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -32,6 +40,35 @@ const HEADER: usize = 12;
 const DATA: u8 = 0;
 const GO_AWAY: u8 = 3;
 
+thread_local! {
+    static HEARD: RefCell<Option<String>> = const { RefCell::new(None) };
+    static BROKEN: Cell<u64> = const { Cell::new(0) };
+}
+
+/// Bytes of a reason at most.
+#[cfg(feature = "program")]
+const MAX_REASON: usize = 120;
+
+/// Whether the log's lines with this target are Yamux's.
+#[cfg(feature = "program")]
+pub(crate) fn is_yamuxs(target: &str) -> bool {
+    target == "yamux" || target.starts_with("yamux::")
+}
+
+/// Takes an error that Yamux has logged, which begins with its own name of the connection or stream.
+#[cfg(feature = "program")]
+pub(crate) fn heard(line: &fmt::Arguments<'_>) {
+    let line = line.to_string();
+    let reason = line.split_once(": ").map_or(&*line, |(_, reason)| reason);
+    let reason = crate::protocol::cut(reason, MAX_REASON).to_owned();
+    HEARD.set(Some(reason));
+}
+
+/// How many connections this thread has closed because a peer broke the rules of Yamux.
+pub(crate) fn broken() -> u64 {
+    BROKEN.get()
+}
+
 /// Yamux, as an upgrade.
 #[derive(Clone)]
 pub(super) struct Config(pub(super) yamux::Config);
@@ -41,6 +78,8 @@ pub(super) struct Muxer<M> {
     inner: M,
     broken: Arc<AtomicBool>,
     peer: Option<PeerId>,
+    /// What Yamux has logged of this connection.
+    why: Option<String>,
 }
 
 impl<M> Muxer<M> {
@@ -52,16 +91,23 @@ impl<M> Muxer<M> {
 
     /// Logs once why the connection ends, if Yamux ended it.
     fn note<T, E>(&mut self, polled: Poll<Result<T, E>>) -> Poll<Result<T, E>> {
+        if let Some(why) = HEARD.take() {
+            self.why = Some(why);
+        }
         if let Poll::Ready(Err(_)) = polled
             && self.broken.load(Relaxed)
             && let Some(peer) = self.peer.take()
         {
+            BROKEN.set(BROKEN.get().saturating_add(1));
             let about = About::peer(&peer);
+            let why = self.why.take();
             each!(
                 warn,
                 &about;
-                "closed a connection of peer {}: it broke the rules of Yamux",
-                short_id(&about.peer)
+                "closed a connection of peer {}: it broke the rules of Yamux{}{}",
+                short_id(&about.peer),
+                if why.is_some() { ": " } else { "" },
+                why.unwrap_or_default()
             );
         }
         polled
@@ -114,6 +160,7 @@ fn at_once<M>(
         inner: upgrade.into_inner()?,
         broken,
         peer: None,
+        why: None,
     })
 }
 

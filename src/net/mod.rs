@@ -39,7 +39,7 @@ pub(crate) mod executor;
 mod failure;
 pub(crate) mod file;
 pub(crate) mod frames;
-mod goaway;
+pub(crate) mod goaway;
 #[cfg(feature = "program")]
 pub(crate) mod grants;
 mod greeting;

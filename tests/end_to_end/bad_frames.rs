@@ -46,10 +46,15 @@ fn is_unmoved_by_bad_frames(world: &World, peer: &Peer) {
     peer.until("no connection of it", SLACK, |s| s.used("connections") <= 1);
     let id = key.public().to_peer_id().to_base58();
     let (_, end) = id.split_at(id.len() - 8);
-    let said = format!("closed a connection of peer …{end}: it broke the rules of Yamux\n");
+    let said = format!(
+        "closed a connection of peer …{end}: it broke the rules of Yamux: invalid stream id 2\n"
+    );
     eventually("why", SLACK, || peer.log().contains(&said).then_some(()));
     let log = peer.log();
     assert_eq!(log.matches(&said).count(), 1, "{log}");
+    assert!(!log.contains("yamux::"), "{log}");
+    let counted = peer.status().counters["broken_connections"];
+    assert_eq!(counted, CONNECTIONS as u64);
     let lines = log.lines().count() - before;
     assert!(lines <= 6, "{lines} lines");
     assert_eq!(world.ask::<&str>(peer, "status", &[]).code, Some(0));
