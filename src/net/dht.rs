@@ -2,11 +2,12 @@
 //! way.
 //!
 //! Invariants: only verified records of this system are stored, and the best one of each peer is
-//! kept; the routing table holds the peers that announced `/oc/kad/1.0.0` by identify, with their
-//! latest addresses, at most [`MAX_PEER_ADDRS`] each; at most [`MAX_PUTS`] PUTs are under way, the
+//! kept; the routing table holds the peers that announced `/oc/kad/1.0.0` by identify, at the
+//! addresses at which they were found ([`claims`]), at most [`MAX_PEER_ADDRS`] each; at most [`MAX_PUTS`] PUTs are under way, the
 //! others wait. Kademlia's own jobs (republication, replication, periodic bootstrap, caching) are
 //! off: each newly signed record is PUT once.
 
+pub(super) mod claims;
 mod dials;
 pub(super) mod routing;
 
@@ -44,7 +45,7 @@ use crate::{
 };
 
 pub(crate) use self::routing::{forget_loopback, route};
-use self::{dials::Dials, routing::reachable_at};
+use self::{claims::Claims, dials::Dials, routing::reachable_at};
 
 /// Kademlia's protocol name in this system.
 pub(crate) const PROTOCOL: StreamProtocol = StreamProtocol::new("/oc/kad/1.0.0");
@@ -150,6 +151,8 @@ pub(crate) struct Dht {
     to_put: VecDeque<RecordKey>,
     /// Those that were dropped.
     dropped: u64,
+    /// Where servers of the DHT say that they are.
+    pub(super) claims: Claims,
     /// Dials of the swarm, which searches wait for.
     pub(super) dials: Dials,
 }

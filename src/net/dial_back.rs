@@ -87,7 +87,8 @@ impl DialBacks {
         Poll::Pending
     }
 
-    fn begin(&mut self, peer: libp2p::PeerId, addr: &Multiaddr) -> io::Result<Attempt> {
+    /// Begins to connect to the peer at this address, which is without its id.
+    pub(super) fn begin(&mut self, peer: libp2p::PeerId, addr: &Multiaddr) -> io::Result<Attempt> {
         let stack = match &mut self.stack {
             Some(stack) => stack,
             none => {
@@ -106,7 +107,7 @@ impl DialBacks {
     }
 }
 
-type Attempt = <Boxed<(libp2p::PeerId, StreamMuxerBox)> as Transport>::Dial;
+pub(super) type Attempt = <Boxed<(libp2p::PeerId, StreamMuxerBox)> as Transport>::Dial;
 
 impl Net {
     /// What is to be known of this request to dial the peer back.

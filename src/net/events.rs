@@ -177,6 +177,14 @@ impl Net {
                 }
                 self.announce().then_some(NetEvent::Addresses)
             }
+            SwarmEvent::OutgoingConnectionError {
+                peer_id: Some(peer),
+                error,
+                ..
+            } => {
+                self.not_dialled(&peer, &error);
+                None
+            }
             SwarmEvent::ConnectionClosed {
                 peer_id,
                 connection_id,
@@ -310,19 +318,19 @@ impl Net {
     }
 
     fn identified(&mut self, event: identify::Event) -> Option<NetEvent> {
-        let identify::Event::Received { peer_id, info, .. } = event else {
+        let identify::Event::Received {
+            connection_id,
+            peer_id,
+            info,
+        } = event
+        else {
             return None;
         };
-        let loopback = self.is_local();
-        let own = *self.swarm.local_peer_id();
-        if let Some(kademlia) = self.swarm.behaviour_mut().kademlia()
-            && info.protocols.contains(&dht::PROTOCOL)
-        {
-            let usable = info
-                .listen_addrs
-                .into_iter()
-                .filter(|addr| may_be_routed(addr, loopback));
-            dht::route(kademlia, own, &peer_id, usable);
+        if info.protocols.contains(&dht::PROTOCOL) {
+            let loopback = self.is_local();
+            let usable = info.listen_addrs.into_iter();
+            let usable = usable.filter(|addr| may_be_routed(addr, loopback));
+            self.claimed(peer_id, connection_id, usable);
         }
         let peer = protocol::PeerId::try_from(peer_id).ok()?;
         let suffices = self.only_native == Some(peer);

@@ -140,6 +140,11 @@ impl Limits {
         true
     }
 
+    /// Whether the peer has a reserved slot.
+    pub(crate) fn has_slot(&self, peer: &protocol::PeerId) -> bool {
+        self.slots.contains_key(peer)
+    }
+
     /// Releases the slot of the peer. The peer's connections stay.
     pub(crate) fn release_slot(&mut self, peer: &protocol::PeerId) {
         if let Some(Some(source)) = self.slots.remove(peer) {

@@ -27,6 +27,7 @@ pub(crate) mod addrs;
 mod admission;
 mod announce;
 mod changes;
+mod claims;
 pub(crate) mod convert;
 mod counted;
 pub(crate) mod dht;
@@ -186,6 +187,8 @@ pub(crate) struct Net {
     /// Handshakes that failed, not reported yet.
     refusals: Refusals,
     back: DialBacks,
+    /// The dials that show where servers of the DHT are.
+    checks: Vec<claims::Check>,
 }
 
 impl Net {
@@ -246,6 +249,7 @@ impl Net {
             changes: Changes::new(host),
             refusals,
             back,
+            checks: Vec::new(),
         })
     }
 
@@ -413,6 +417,7 @@ impl Net {
             });
             tables.push(store.providers.stats());
             tables.push(self.dht.waiting_puts());
+            tables.push(self.dht.claims.stats());
         }
         tables
     }
@@ -445,6 +450,7 @@ impl Net {
             if let Some(kademlia) = self.swarm.behaviour_mut().kademlia() {
                 let _ = self.dht.dials.poll(kademlia, cx);
             }
+            self.check_claims(cx);
             if let Poll::Ready(end) = self.back.poll(cx) {
                 return Poll::Ready(NetEvent::DialedBack(end));
             }

@@ -1,12 +1,12 @@
 //! DHT servers that answer a search with any values that the test gives them, valid or not.
 
-use std::future::Pending;
+use std::future::{self, Ready};
 use std::io;
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -74,9 +74,11 @@ struct Behaviour {
 
 async fn serve(native: Multiaddr, key: RecordKey, value: Vec<u8>, asked: Arc<AtomicUsize>) {
     let mut swarm = swarm();
-    // A peer in a routing table needs an address. No peer dials this one.
-    swarm.add_external_address("/ip4/127.0.0.1/tcp/9".parse().unwrap());
-    swarm.dial(native).unwrap();
+    // Only a peer that can be dialled gets into a routing table.
+    swarm
+        .listen_on("/ip4/127.0.0.1/tcp/0".parse().unwrap())
+        .unwrap();
+    let mut native = Some(native);
     let record = Record::new(key, value);
     swarm
         .behaviour_mut()
@@ -86,6 +88,12 @@ async fn serve(native: Multiaddr, key: RecordKey, value: Vec<u8>, asked: Arc<Ato
         .unwrap();
     loop {
         let event = swarm.select_next_some().await;
+        if let SwarmEvent::NewListenAddr { address, .. } = &event {
+            swarm.add_external_address(address.clone());
+            if let Some(native) = native.take() {
+                swarm.dial(native).unwrap();
+            }
+        }
         if let SwarmEvent::Behaviour(BehaviourEvent::Kademlia(kad::Event::InboundRequest {
             request: kad::InboundRequest::GetRecord { .. },
         })) = event
@@ -105,7 +113,7 @@ fn swarm() -> Swarm<Behaviour> {
     let mut kademlia = kad::Behaviour::with_config(own, MemoryStore::new(own), config);
     kademlia.set_mode(Some(Mode::Server));
     let identify = identify::Config::new("/oc/1.0.0".into(), key.public());
-    let transport = Dialer
+    let transport = Tcp::default()
         .upgrade(Version::V1Lazy)
         .authenticate(noise::Config::new(&key).unwrap())
         .multiplex(yamux::Config::default())
@@ -121,17 +129,33 @@ fn swarm() -> Swarm<Behaviour> {
     )
 }
 
-/// TCP that only dials.
-struct Dialer;
+/// TCP with one listener.
+#[derive(Default)]
+struct Tcp {
+    listener: Option<(ListenerId, Async<TcpListener>)>,
+    /// The address of a listener that is new.
+    listens: Option<Multiaddr>,
+}
 
-impl Transport for Dialer {
+fn multiaddr(at: SocketAddr) -> Multiaddr {
+    Multiaddr::empty()
+        .with(at.ip().into())
+        .with(Protocol::Tcp(at.port()))
+}
+
+impl Transport for Tcp {
     type Output = Async<TcpStream>;
     type Error = io::Error;
-    type ListenerUpgrade = Pending<io::Result<Self::Output>>;
+    type ListenerUpgrade = Ready<io::Result<Self::Output>>;
     type Dial = BoxFuture<'static, io::Result<Self::Output>>;
 
-    fn listen_on(&mut self, _: ListenerId, at: Multiaddr) -> Result<(), TransportError<io::Error>> {
-        Err(TransportError::MultiaddrNotSupported(at))
+    fn listen_on(&mut self, id: ListenerId, _: Multiaddr) -> Result<(), TransportError<io::Error>> {
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let listener = Async::<TcpListener>::bind(any).map_err(TransportError::Other)?;
+        let at = listener.get_ref().local_addr();
+        self.listens = Some(multiaddr(at.map_err(TransportError::Other)?));
+        self.listener = Some((id, listener));
+        Ok(())
     }
 
     fn remove_listener(&mut self, _: ListenerId) -> bool {
@@ -153,9 +177,31 @@ impl Transport for Dialer {
     }
 
     fn poll(
-        self: Pin<&mut Self>,
-        _: &mut Context<'_>,
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
     ) -> Poll<TransportEvent<Self::ListenerUpgrade, io::Error>> {
-        Poll::Pending
+        let listens = self.listens.take();
+        let Some((id, listener)) = &self.listener else {
+            return Poll::Pending;
+        };
+        let listener_id = *id;
+        if let Some(listen_addr) = listens {
+            return Poll::Ready(TransportEvent::NewAddress {
+                listener_id,
+                listen_addr,
+            });
+        }
+        loop {
+            if let Ok((stream, from)) = listener.get_ref().accept() {
+                let local_addr = multiaddr(stream.local_addr().unwrap());
+                return Poll::Ready(TransportEvent::Incoming {
+                    listener_id,
+                    upgrade: future::ready(Async::new(stream)),
+                    local_addr,
+                    send_back_addr: multiaddr(from),
+                });
+            }
+            ready!(listener.poll_readable(cx)).unwrap();
+        }
     }
 }

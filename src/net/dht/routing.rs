@@ -5,17 +5,18 @@
 use libp2p::{
     Multiaddr, PeerId,
     core::Endpoint,
+    kad::NodeStatus,
     swarm::{ConnectionId, NetworkBehaviour},
 };
 
-use super::{Kademlia, MAX_PEER_ADDRS};
+use super::{BUCKET_SIZE, Kademlia, MAX_PEER_ADDRS};
 use crate::{
     net::{convert, providers::without_peer, scope::is_loopback},
     protocol::{self, Addrs},
 };
 
-/// A peer announced by identify where it listens and that it is a DHT server. The routing table
-/// takes these addresses. A peer that is new in the table is asked for the peers near us: we learn
+/// A peer that announced by identify that it is a DHT server was found at these addresses. The routing
+/// table takes them instead of those that it had. A peer that is new in the table is asked for the peers near us: we learn
 /// of them, it learns of us, and both ends see that Kademlia uses the connection.
 pub(crate) fn route(
     kademlia: &mut Kademlia,
@@ -40,6 +41,18 @@ pub(crate) fn route(
     if known.is_empty() {
         kademlia.get_closest_peers(own);
     }
+}
+
+/// Whether the routing table has a place for the peer: it is in it, its bucket is not full, or a peer
+/// in it is not connected and gives way.
+pub(crate) fn has_place(kademlia: &mut Kademlia, peer: &PeerId) -> bool {
+    let Some(bucket) = kademlia.kbucket(*peer) else {
+        return true;
+    };
+    bucket.num_entries() < BUCKET_SIZE.get()
+        || bucket.iter().any(|entry| {
+            entry.node.key.preimage() == peer || entry.status == NodeStatus::Disconnected
+        })
 }
 
 /// The addresses of the peer in the routing table.
