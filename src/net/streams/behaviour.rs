@@ -12,8 +12,8 @@ use libp2p::{
     Multiaddr,
     core::{Endpoint, transport::PortUse},
     swarm::{
-        ConnectionDenied, ConnectionId, DialError, FromSwarm, NetworkBehaviour, THandler,
-        THandlerInEvent, THandlerOutEvent, ToSwarm,
+        CloseConnection, ConnectionDenied, ConnectionId, DialError, FromSwarm, NetworkBehaviour,
+        THandler, THandlerInEvent, THandlerOutEvent, ToSwarm,
         behaviour::{ConnectionClosed, ConnectionEstablished, DialFailure},
     },
 };
@@ -254,6 +254,13 @@ impl NetworkBehaviour for Streams {
                 }
             }
             Happened::Response { .. } => return,
+            Happened::Unused => {
+                log::debug!("closes a connection with {}: it is of no use", short(&peer));
+                return self.push(ToSwarm::CloseConnection {
+                    peer_id: peer.into(),
+                    connection: CloseConnection::One(connection),
+                });
+            }
             Happened::Malformed { frame, why } => Event::Malformed { peer, frame, why },
             Happened::Watch(event) => match self.watch_happened(peer, connection, *event) {
                 Some(event) => event,

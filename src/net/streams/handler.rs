@@ -12,6 +12,7 @@
 //! why our own requests wait for each other.
 
 mod messages;
+mod unused;
 
 use std::{
     collections::VecDeque,
@@ -47,6 +48,8 @@ use crate::{
     net::{Failure, Frame, muxer::is_negotiating},
     protocol::{PeerId, RequestId, StreamId, Verdict, watch::WatcherId},
 };
+
+use unused::Unused;
 
 pub(crate) use messages::{BeatPlace, Command, Happened};
 
@@ -97,6 +100,7 @@ impl Handler {
             closed: Vec::new(),
             leases_closed: Vec::new(),
             watches: None,
+            unused: Unused::default(),
         }))
     }
 }
@@ -125,6 +129,7 @@ struct State {
     leases_closed: Vec<(u64, Option<Failure>)>,
     /// `None` unless the connection carries one.
     watches: Option<Box<Watches>>,
+    unused: Unused,
 }
 
 impl State {
@@ -441,7 +446,8 @@ impl ConnectionHandler for Handler {
         let state = &mut *self.0;
         let happened = state.poll_heartbeats(cx);
         let happened = happened.or_else(|| state.poll_tasks(cx));
-        match happened.or_else(|| state.poll_watches(cx)) {
+        let happened = happened.or_else(|| state.poll_watches(cx));
+        match happened.or_else(|| state.poll_unused(cx)) {
             Some(happened) => Poll::Ready(ConnectionHandlerEvent::NotifyBehaviour(happened)),
             None => Poll::Pending,
         }

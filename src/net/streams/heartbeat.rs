@@ -161,6 +161,7 @@ fn first_frame(bytes: &[u8]) -> io::Result<Option<(Vec<u8>, usize)>> {
 pub(super) struct Granted {
     pub(super) stream: StreamId,
     outbox: Outbox,
+    has_beaten: bool,
     work: Task<io::Error>,
 }
 
@@ -177,8 +178,15 @@ impl Granted {
         Self {
             stream: origin.stream,
             outbox: inbound.outbox.clone(),
+            has_beaten: false,
             work: executor::owned(poll_fn(move |cx| inbound.poll(cx))),
         }
+    }
+
+    /// Whether a beat has come.
+    pub(super) fn has_beaten(&mut self) -> bool {
+        self.has_beaten |= self.outbox.has_begun();
+        self.has_beaten
     }
 
     /// Ends the stream once everything is written.
@@ -280,7 +288,9 @@ impl Inbound {
         let outbox = self.outbox.clone();
         self.beats = self.beats.wrapping_add(1);
         self.answering = true;
-        self.first = None;
+        if self.first.take().is_some() {
+            self.outbox.begin();
+        }
         if self.arrivals.push(Arrived { frame, outbox }) {
             Ok(())
         } else {

@@ -100,6 +100,8 @@ pub(crate) struct Outbox(Arc<Mutex<Letters>>);
 struct Letters {
     mail: Mail,
     carrier: Option<Waker>,
+    /// A beat has come.
+    has_begun: bool,
 }
 
 impl Letters {
@@ -147,6 +149,16 @@ impl Outbox {
         mail.answers |= kind != AckKind::Unsolicited;
         mail.closes |= kind == AckKind::LastAnswer;
         letters.call();
+    }
+
+    /// The first beat has come.
+    pub(super) fn begin(&self) {
+        lock(&self.0).has_begun = true;
+    }
+
+    /// Whether a beat has come.
+    pub(super) fn has_begun(&self) -> bool {
+        lock(&self.0).has_begun
     }
 
     /// Ends the stream after what was put.

@@ -138,6 +138,8 @@ pub(crate) struct Shared {
     serves: bool,
     /// How long an opened heartbeat stream may wait for its first beat.
     first_beat: Duration,
+    /// How long a connection of a peer may be of no use.
+    unused: Duration,
     arrivals: Arrivals,
     local_info: LocalInfo,
 }
@@ -178,7 +180,8 @@ pub(crate) struct Streams {
 impl Streams {
     /// With `serves`, beats and requests of other peers are accepted, and identify also announces
     /// the protocol `kademlia`; another behaviour handles its streams. A heartbeat stream of
-    /// another peer ends if its first beat does not come within `first_beat`.
+    /// another peer ends if its first beat does not come within `first_beat`; a connection of
+    /// another peer ends if it is of no use for three times as long.
     pub(crate) fn new(
         key: &PublicKey,
         serves: bool,
@@ -192,6 +195,7 @@ impl Streams {
             shared: Shared {
                 serves,
                 first_beat,
+                unused: first_beat * 3,
                 arrivals: Arrivals::default(),
                 local_info: LocalInfo::new(key, protocols.get(..spoken).unwrap_or_default()),
             },

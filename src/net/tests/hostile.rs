@@ -107,6 +107,30 @@ fn a_stream_that_never_beats_ends() {
 }
 
 #[test]
+fn a_connection_on_which_streams_are_only_begun_ends() {
+    block_on(async {
+        let mut world = World::new(&[Role::Indexer, Role::Node]).await;
+        let to = world.multiaddr(0);
+        world.lease(1, 0).await;
+        let client = async {
+            let raw = Raw::connect(9, to).await;
+            let mut begun = std::collections::VecDeque::new();
+            // One is always being negotiated, and one has no beat.
+            while let Some(stream) = raw.begin().await {
+                begun.push_back(stream);
+                if begun.len() > 4 {
+                    begun.pop_front();
+                }
+                futures_timer::Delay::new(std::time::Duration::from_millis(300)).await;
+            }
+        };
+        world.meanwhile(client, |_, _, _| {}).await;
+        // The connection of the lease is as silent, and stays.
+        assert_eq!(world.net(0).tables()[0].used, 1);
+    });
+}
+
+#[test]
 fn half_a_first_beat_is_none() {
     let server = block_on(ended_by(vec![framed(&beat(0))[..5].to_vec()]));
     assert!(server.beats.is_empty());

@@ -279,6 +279,21 @@ impl Raw {
         Self(shared)
     }
 
+    /// Begins to open a stream; `None` if the connection has ended.
+    pub(super) async fn begin(&self) -> Option<SubstreamBox> {
+        let opened = poll_fn(|cx| self.0.borrow_mut().muxer.poll_outbound_unpin(cx)).await;
+        let mut stream = opened.ok()?;
+        if let Some(waker) = self.0.borrow_mut().waker.take() {
+            waker.wake();
+        }
+        let begin = async {
+            stream.write_all(&frame(b"/multistream/1.0.0\n")).await?;
+            stream.flush().await
+        };
+        begin.await.ok()?;
+        Some(stream)
+    }
+
     /// Opens a stream and negotiates the protocol.
     pub(super) async fn open(&self, protocol: &str) -> SubstreamBox {
         let opened = poll_fn(|cx| self.0.borrow_mut().muxer.poll_outbound_unpin(cx)).await;

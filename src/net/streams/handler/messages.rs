@@ -75,4 +75,6 @@ pub(crate) enum Happened {
     Watch(Box<WatchEvent>),
     /// The peer sent what cannot be read, and why.
     Malformed { frame: Frame, why: String },
+    /// The connection, which the peer made, is of no use for too long.
+    Unused,
 }
