@@ -9,7 +9,8 @@
 //! Invariants: a handshake that has a place is polled by its task alone; one that gave way is
 //! dropped before the newcomer is handed on; a place is free again when its handshake is done,
 //! fails, or is dropped; connections that gave way before their tasks have run are never more than
-//! there are places, because libp2p keeps memory for the most that it ever had at once.
+//! there are places, because libp2p keeps memory for the most that it ever had at once; a source that
+//! makes too many connections gets no handshake (`handshakes/quota.rs`).
 
 use std::future::Future;
 use std::io;
@@ -25,6 +26,7 @@ use libp2p::core::transport::{
 };
 use libp2p::{Multiaddr, PeerId};
 
+use super::each::each;
 use super::executor::spawn;
 use super::handshakes::{Entered, Handshakes};
 use super::limits::source;
@@ -48,6 +50,22 @@ impl Places {
     /// Locks the places. No code panics while it holds this lock.
     pub(super) fn lock(&self) -> MutexGuard<'_, Handshakes<Slot>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether to hand the event on: a connection is closed at once if its source has made too many.
+    fn admits<U, E>(&self, event: &TransportEvent<U, E>) -> bool {
+        let TransportEvent::Incoming { send_back_addr, .. } = event else {
+            return true;
+        };
+        let source = source(send_back_addr);
+        let admitted = self.lock().admits(Instant::now(), source);
+        if !admitted && let Some(source) = source {
+            each!(
+                warn,
+                "refused a connection from {source}: too many come from there"
+            );
+        }
+        admitted
     }
 
     /// Gives a newcomer's handshake a place, and guards it.
@@ -201,7 +219,13 @@ impl Transport for Door {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
-        let event = match ready!(Pin::new(&mut self.stack).poll(cx)) {
+        let event = loop {
+            let event = ready!(Pin::new(&mut self.stack).poll(cx));
+            if self.places.admits(&event) {
+                break event;
+            }
+        };
+        let event = match event {
             TransportEvent::Incoming {
                 listener_id,
                 upgrade,

@@ -19,6 +19,8 @@
 //! and logged in one line for each episode. An episode ends when no connection was evicted for
 //! [`QUIET`], or after [`LONG`].
 
+mod quota;
+
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::fmt;
 use std::mem;
@@ -27,6 +29,7 @@ use std::time::{Duration, Instant};
 
 use super::counted;
 use crate::protocol::order::sort_few;
+use quota::{Quotas, Standing};
 
 /// An episode is over when no connection was evicted for this long.
 const QUIET: Duration = Duration::from_secs(5);
@@ -61,6 +64,7 @@ pub(super) struct Handshakes<H> {
     remembered: HashMap<SourceIp, usize>,
     gave_way: u64,
     episode: Option<Episode>,
+    quotas: Quotas,
 }
 
 #[derive(Debug)]
@@ -93,7 +97,24 @@ impl<H> Handshakes<H> {
             remembered: HashMap::new(),
             gave_way: 0,
             episode: None,
+            quotas: Quotas::new(Instant::now()),
         }
+    }
+
+    /// Whether a connection that comes from this source at `now` may begin a handshake. The others
+    /// are closed at once, and counted.
+    pub(super) fn admits(&mut self, now: Instant, source: SourceIp) -> bool {
+        let counts = [&self.held, &self.remembered];
+        let standing = match counts.iter().any(|known| known.contains_key(&source)) {
+            true => Standing::Known,
+            false => Standing::Stranger,
+        };
+        self.quotas.admits(now, source, standing)
+    }
+
+    /// Connections that were refused since the start, because their source had made too many.
+    pub(super) fn refused(&self) -> u64 {
+        self.quotas.refused()
     }
 
     /// Gives a place to a connection that came at `now`.
@@ -197,6 +218,7 @@ impl<H> Handshakes<H> {
         self.counts.shrink_to_fit();
         self.held.shrink_to_fit();
         self.remembered.shrink_to_fit();
+        self.quotas.shrink();
     }
 
     /// The connection that is evicted: the oldest of the source with the most connections that are

@@ -186,7 +186,7 @@ impl Limits {
             name: HANDSHAKES,
             used: places.used(),
             capacity: places.capacity(),
-            refused: 0,
+            refused: places.refused(),
             evicted: places.gave_way(),
         }
     }
