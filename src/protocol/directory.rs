@@ -21,7 +21,7 @@ use super::{
     Entry, Filter, Instant, Key, MAX_ENVELOPE_LEN, MAX_LIST, Name, PeerId, Presence, RecordInfo,
     RecordRank, Role, Selection, Subject,
     codec::record::{Kind, contents},
-    lease_table::{LeaseTable, StreamRecord},
+    lease_table::{LeaseTable, Memory, StreamRecord},
     lost::{Lost, LostPeer},
     table::{Keyed, Table, TableStats, Vacant, keep_best},
     watch::{Change, Changes, Ring, fingerprint_of},
@@ -248,6 +248,14 @@ impl<const N: usize> Directory<N> {
     /// within a day.
     pub(crate) fn back(&mut self, now: Instant, peer: &PeerId) -> Option<Duration> {
         self.lost.back(now, peer)
+    }
+
+    /// Whether the peer left or was lost within a day.
+    pub(crate) fn memory_of(&self, peer: &PeerId) -> Memory {
+        match self.lost.find(peer) {
+            Some(_) => Memory::Remembered,
+            None => Memory::None,
+        }
     }
 
     /// The nodes that left or were lost.

@@ -194,7 +194,8 @@ impl<const N: usize> Indexer<N> {
                 self.directory.unlist(now, &record.peer, Presence::Lost);
             });
         }
-        if let Some(ack) = self.stream_records.no_room_for(now, sender) {
+        let memory = self.directory.memory_of(sender.peer);
+        if let Some(ack) = self.stream_records.no_room_for(now, sender, memory) {
             return ack.into();
         }
         let lease = clamp_lease(beat.lease, self.config.terms.lease);

@@ -12,12 +12,12 @@
 //! except after an oversleep. If more streams were replaced meanwhile than fit, the oldest are not
 //! closed here, because their clients have abandoned them already.
 
+mod closed;
+mod shares;
 #[cfg(test)]
 mod tests;
 
 use core::time::Duration;
-
-use heapless::Deque;
 
 use super::{
     Ack, Beat, BeatOutcome, Instant, PeerId, Role, SignedRecord, StreamId, Verdict,
@@ -28,6 +28,10 @@ use super::{
     table::{Keyed, Slot, Table, TableStats, Vacant},
     time::TokenBucket,
 };
+
+pub(crate) use closed::Closed;
+use closed::ClosedStreams;
+pub(crate) use shares::Memory;
 
 /// One lease granted: its holder, its stream and its expiry.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -117,7 +121,7 @@ impl<const S: usize> LeaseTable<S> {
     pub(crate) const fn new() -> Self {
         Self {
             records: Table::new(),
-            closed: ClosedStreams(Deque::new()),
+            closed: ClosedStreams::new(),
             joins: TokenBucket::new(),
             rivals: Rivals::new(),
         }
@@ -223,11 +227,14 @@ impl<const S: usize> LeaseTable<S> {
         &mut self,
         now: Instant,
         sender: &Sender<'_>,
+        memory: Memory,
     ) -> Option<Ack<'static>> {
         let why = if !sender.is_newcomer() {
             return None;
         } else if self.records.is_full() {
             "stream_records is full, no more leases can be held here: try another server"
+        } else if self.keeps_from(sender, memory) {
+            "the last places are kept for other addresses: many peers at yours hold leases here"
         } else if !self.joins.take(now) {
             "too many peers join at once: try again in a moment"
         } else {
@@ -445,12 +452,7 @@ impl<const S: usize> LeaseTable<S> {
 
     /// The next stream to close, its peer, and the end of the lease if that is why.
     pub(crate) fn pop_closed(&mut self) -> Option<Closed> {
-        let closed = self.closed.0.pop_front();
-        if self.closed.0.is_empty() {
-            // It begins at its first place again, so that few of its pages are ever used.
-            self.closed.0.clear();
-        }
-        closed
+        self.closed.pop()
     }
 
     /// The unused memory of the table. Its content has no meaning.
@@ -461,27 +463,5 @@ impl<const S: usize> LeaseTable<S> {
     /// The statistics of `stream_records` for `status`.
     pub(crate) fn stats(&self) -> TableStats {
         self.records.stats("stream_records")
-    }
-}
-
-#[derive(Clone, Debug, Default)]
-struct ClosedStreams<const S: usize>(Deque<Closed, S>);
-
-/// A stream to close, its peer, and the end of its lease if that is why.
-pub(crate) type Closed = (PeerId, StreamId, Option<LeaseEnd>);
-
-impl<const S: usize> ClosedStreams<S> {
-    fn push(&mut self, peer: PeerId, stream: StreamId, end: Option<LeaseEnd>) {
-        if self.0.is_full() {
-            self.0.pop_front();
-        }
-        // There is room after the removal.
-        let _ = self.0.push_back((peer, stream, end));
-    }
-}
-
-impl<const S: usize> PartialEq for ClosedStreams<S> {
-    fn eq(&self, other: &Self) -> bool {
-        self.0.iter().eq(other.0.iter())
     }
 }

@@ -83,7 +83,8 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
     ) -> BeatOutcome<'static> {
         let from = sender.peer;
         self.make_room(now, from);
-        if let Some(ack) = self.stream_records.no_room_for(now, sender) {
+        let memory = self.directory.memory_of(sender.peer);
+        if let Some(ack) = self.stream_records.no_room_for(now, sender, memory) {
             return ack.into();
         }
         let lease = clamp_lease(beat.lease, self.config.terms.lease);
@@ -158,7 +159,8 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
             )
             .into();
         }
-        if let Some(ack) = self.stream_records.no_room_for(now, sender) {
+        let memory = self.directory.memory_of(sender.peer);
+        if let Some(ack) = self.stream_records.no_room_for(now, sender, memory) {
             return ack.into();
         }
         let lease = clamp_lease(beat.lease, self.config.terms.lease);

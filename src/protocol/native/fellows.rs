@@ -74,7 +74,11 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
             )
             .into();
         }
-        if let Some(ack) = self.stream_records.no_room_for(now, sender) {
+        let memory = match is_fellow {
+            true => Memory::Remembered,
+            false => self.directory.memory_of(from),
+        };
+        if let Some(ack) = self.stream_records.no_room_for(now, sender, memory) {
             return ack.into();
         }
         let lease = clamp_lease(beat.lease, self.config.terms.lease);

@@ -41,7 +41,7 @@ use super::{
     announcing::Announcing,
     capacities::MAX_NATIVES,
     directory::{Claimants, Directory, Found},
-    lease_table::{LeaseTable, Sender, StreamRecord},
+    lease_table::{LeaseTable, Memory, Sender, StreamRecord},
     leases::{LeaseStep, Leases, MAX_LEASES, SERVER_DIAL},
     lookup::Query,
     signing::record_ttl,
