@@ -39,6 +39,7 @@ use crate::{
     },
     protocol::{
         self, Addrs, AnnounceEnd, Coverage, Key, RecordInfo, TableStats,
+        address::Prefix,
         codec::record::{Kind, RecordError},
         lookup::MAX_NAMED,
     },
@@ -108,6 +109,8 @@ pub(crate) enum DhtEvent {
         record: Box<OpenRecord>,
         envelope: Vec<u8>,
         kind: Kind,
+        /// The network of the peer that asks, if it is known.
+        from: Option<Prefix>,
     },
 }
 
@@ -212,7 +215,7 @@ impl Dht {
             return;
         }
         // A record from its own subject is judged by its time to live from receipt (PROTOCOL.md).
-        if let Err(error) = store(kademlia, key.clone(), info, envelope, info.ttl) {
+        if let Err(error) = store(kademlia, key.clone(), (info, None), envelope, info.ttl) {
             let about = About::peer(&PeerId::from(info.peer));
             each!(
                 warn,
@@ -255,12 +258,13 @@ impl Dht {
     }
 
     /// Translates an event; `None` if it means nothing here. `loopback`: loopback addresses may be
-    /// announced to every known peer.
+    /// announced to every known peer. `from`: the network of the peer that asks, if it is known.
     pub(crate) fn translate(
         &mut self,
         kademlia: &mut Kademlia,
         event: kad::Event,
         loopback: bool,
+        from: Option<Prefix>,
     ) -> Option<DhtEvent> {
         match event {
             kad::Event::OutboundQueryProgressed {
@@ -275,7 +279,7 @@ impl Dht {
                         record: Some(record),
                         ..
                     },
-            } => offered(record),
+            } => offered(record, from),
             kad::Event::InboundRequest {
                 request:
                     kad::InboundRequest::AddProvider {
@@ -286,7 +290,10 @@ impl Dht {
                     .addresses
                     .retain(|addr| is_kept(addr) && (loopback || !is_loopback(addr)));
                 // If there is no room, this is counted, and seven other servers keep it.
-                let _ = kademlia.store_mut().add_provider(record);
+                let _ = kademlia
+                    .store_mut()
+                    .providers
+                    .add(&record, from, Instant::now());
                 None
             }
             kad::Event::RoutingUpdated {
@@ -412,6 +419,7 @@ pub(crate) fn keep(
     kind: Kind,
     info: &RecordInfo,
     envelope: Vec<u8>,
+    from: Option<Prefix>,
     own_ms: u64,
 ) -> bool {
     let key = key(kind, &info.peer);
@@ -419,7 +427,7 @@ pub(crate) fn keep(
         return false;
     }
     let left = Duration::from_millis(info.expires_at_ms().saturating_sub(own_ms));
-    store(kademlia, key, info, envelope, left).is_ok()
+    store(kademlia, key, (info, from), envelope, left).is_ok()
 }
 
 /// Removes the peer's record, whatever its source.
@@ -443,7 +451,7 @@ fn open(kind: Kind, envelope: &[u8]) -> Result<OpenRecord, RecordError> {
     }
 }
 
-fn offered(record: Record) -> Option<DhtEvent> {
+fn offered(record: Record, from: Option<Prefix>) -> Option<DhtEvent> {
     let (kind, peer) = convert::parse_key(record.key.as_ref())?;
     let opened = open(kind, &record.value)
         .ok()
@@ -452,13 +460,14 @@ fn offered(record: Record) -> Option<DhtEvent> {
         record: Box::new(opened),
         envelope: record.value,
         kind,
+        from,
     })
 }
 
 fn store(
     kademlia: &mut Kademlia,
     key: RecordKey,
-    info: &RecordInfo,
+    (info, from): (&RecordInfo, Option<Prefix>),
     value: Vec<u8>,
     left: Duration,
 ) -> kad::store::Result<()> {
@@ -468,7 +477,7 @@ fn store(
         publisher: None,
         expires: Some(Instant::now() + left),
     };
-    kademlia.store_mut().keep(record, info)
+    kademlia.store_mut().keep(record, info, from)
 }
 
 #[cfg(test)]

@@ -200,9 +200,9 @@ impl Net {
             }
             SwarmEvent::Behaviour(BehaviourEvent::Streams(event)) => self.translate_stream(event),
             SwarmEvent::Behaviour(BehaviourEvent::Peering(PeeringEvent::Kademlia(event))) => {
-                let loopback = self.is_local();
+                let (loopback, from) = (self.is_local(), self.network_of(&event));
                 let kademlia = self.swarm.behaviour_mut().kademlia()?;
-                let event = self.dht.translate(kademlia, event, loopback);
+                let event = self.dht.translate(kademlia, event, loopback, from);
                 event.map(NetEvent::Dht)
             }
             SwarmEvent::Behaviour(BehaviourEvent::Peering(PeeringEvent::Identify(event))) => {

@@ -4,8 +4,9 @@
 //! Invariants: at most `capacity` entries, and at most [`MAX_PER_KEY`] of one key; each is one that
 //! a peer announced about itself, and is over [`LIFETIME`] after it was last announced. When the
 //! store is full, the entry with the key farthest from the own id is evicted, because others keep
-//! it, too; own entries never are. Neither a key nor an address takes more memory than it needs: 40
-//! bytes an entry, and each peer's addresses once.
+//! it, too (of those of the newcomer's network if that has its [`SHARE`]); own entries never are.
+//! Neither a key nor an address takes more memory than it needs: 40 bytes an entry, and each peer's
+//! addresses once.
 
 use std::{
     cell::Cell,
@@ -22,7 +23,8 @@ use libp2p::{
 };
 use slab::Slab;
 
-use crate::protocol::{MAX_ADDR_LEN, PeerId, TableStats, lookup::MAX_NAMED};
+use super::store::SHARE;
+use crate::protocol::{MAX_ADDR_LEN, PeerId, TableStats, address::Prefix, lookup::MAX_NAMED};
 
 /// Providers of one key at most (PROTOCOL.md).
 pub(crate) const MAX_PER_KEY: usize = 20;
@@ -64,6 +66,8 @@ struct Peer {
     id: PeerId,
     /// Each after its length.
     addrs: Box<[u8]>,
+    /// The network from which it last announced something.
+    from: Option<Prefix>,
     entries: u16,
 }
 
@@ -95,17 +99,27 @@ impl Providers {
         self.own_addrs = addrs.iter().take(MAX_ADDRS).cloned().collect();
     }
 
-    /// Stores what a peer announced about itself, or what we announce.
+    /// Stores what a peer in the network `from` announced about itself, or what we announce.
     ///
     /// # Errors
     /// There is no room, or the peer's id is none of this system.
-    pub(super) fn add(&mut self, record: &ProviderRecord, now: Instant) -> Result<()> {
-        let added = self.try_add(record, now);
+    pub(super) fn add(
+        &mut self,
+        record: &ProviderRecord,
+        from: Option<Prefix>,
+        now: Instant,
+    ) -> Result<()> {
+        let added = self.try_add(record, from, now);
         self.refused += u64::from(added.is_none());
         added.ok_or(Error::MaxProvidedKeys)
     }
 
-    fn try_add(&mut self, record: &ProviderRecord, now: Instant) -> Option<()> {
+    fn try_add(
+        &mut self,
+        record: &ProviderRecord,
+        from: Option<Prefix>,
+        now: Instant,
+    ) -> Option<()> {
         let peer = PeerId::try_from(record.provider).ok()?;
         let is_own = self.is_own(&peer);
         let distance = self.distance(&record.key);
@@ -114,10 +128,10 @@ impl Providers {
         let known = key.clone().find(|at| self.owner(*at) == Some(&peer));
         let at = match known {
             Some(at) => at,
-            None => self.make_room(key, is_own)?,
+            None => self.make_room(key, is_own, from)?,
         };
         let addrs = if is_own { &[] } else { &*record.addresses };
-        let owner = self.note(peer, packed(addrs, &peer));
+        let owner = self.note(peer, packed(addrs, &peer), from);
         match self.entries.get_mut(at).filter(|_| known.is_some()) {
             Some(entry) => entry.over = over,
             None => {
@@ -249,7 +263,12 @@ impl Providers {
     }
 
     /// Where a new entry of the key may be inserted, after another has given way for it.
-    fn make_room(&mut self, key: Range<usize>, is_own: bool) -> Option<usize> {
+    fn make_room(
+        &mut self,
+        key: Range<usize>,
+        is_own: bool,
+        from: Option<Prefix>,
+    ) -> Option<usize> {
         let gives_way = |at: &usize| self.owner(*at).is_some_and(|owner| !self.is_own(owner));
         let loser = if key.len() >= MAX_PER_KEY {
             // The first come keep their places. Otherwise a peer with many ids could take them all.
@@ -257,7 +276,9 @@ impl Providers {
         } else if self.entries.len() < self.capacity {
             return Some(key.end);
         } else {
-            let farthest = (0..self.entries.len()).rfind(gives_way);
+            let has_share = self.of_network(from) >= (self.capacity / SHARE).max(1);
+            let is_its = |at: &usize| !has_share || self.network(*at) == from;
+            let farthest = (0..self.entries.len()).rfind(|at| gives_way(at) && is_its(at));
             farthest.filter(|at| is_own || *at >= key.end)
         };
         let loser = loser?;
@@ -267,16 +288,31 @@ impl Providers {
         Some(key.end - usize::from(loser < key.end))
     }
 
+    /// The network from which an entry was announced, if it is known.
+    fn network(&self, at: usize) -> Option<Prefix> {
+        let peer = self.entries.get(at)?.peer;
+        self.peers.get(peer.into())?.from
+    }
+
+    /// How many entries were announced from a network; none from one that is not known.
+    fn of_network(&self, from: Option<Prefix>) -> usize {
+        let peers = self.peers.iter().map(|(_, peer)| peer);
+        let its = peers.filter(|peer| from.is_some() && peer.from == from);
+        its.map(|peer| usize::from(peer.entries)).sum()
+    }
+
     /// The place of the peer, which has these addresses now.
-    fn note(&mut self, id: PeerId, addrs: Box<[u8]>) -> usize {
+    fn note(&mut self, id: PeerId, addrs: Box<[u8]>, from: Option<Prefix>) -> usize {
         match self.peers.iter_mut().find(|(_, peer)| peer.id == id) {
             Some((at, peer)) => {
                 peer.addrs = addrs;
+                peer.from = from;
                 at
             }
             None => self.peers.insert(Peer {
                 id,
                 addrs,
+                from,
                 entries: 0,
             }),
         }

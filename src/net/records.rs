@@ -4,13 +4,18 @@
 
 use std::time::{Duration, Instant};
 
-use libp2p::Multiaddr;
+use libp2p::{
+    Multiaddr,
+    kad::{self, InboundRequest},
+};
 
 use super::{
     Net,
     dht::{self, SearchId},
 };
-use crate::protocol::{Key, PeerId, RecordInfo, codec::record::Kind};
+use crate::protocol::{
+    Key, PeerId, RecordInfo, TransportAddr, address::Prefix, codec::record::Kind,
+};
 
 impl Net {
     /// Searches the DHT. `None`: this role takes no part in it.
@@ -57,11 +62,32 @@ impl Net {
         }
     }
 
+    /// The network of the peer that asks to store something, if it is known.
+    pub(super) fn network_of(&self, event: &kad::Event) -> Option<Prefix> {
+        let kad::Event::InboundRequest { request } = event else {
+            return None;
+        };
+        let source = match request {
+            InboundRequest::PutRecord { connection, .. } => self.sources.get(connection).copied(),
+            InboundRequest::AddProvider {
+                record: Some(record),
+            } => self.source(&PeerId::try_from(record.provider).ok()?),
+            _ => None,
+        };
+        source.map(TransportAddr::prefix)
+    }
+
     /// Stores a verified record that another peer offered, if it is valid and better than the
     /// stored one.
-    pub(crate) fn keep(&mut self, kind: Kind, info: &RecordInfo, envelope: Vec<u8>, own_ms: u64) {
+    pub(crate) fn keep(
+        &mut self,
+        kind: Kind,
+        info: &RecordInfo,
+        (envelope, from): (Vec<u8>, Option<Prefix>),
+        own_ms: u64,
+    ) {
         if let Some(kademlia) = self.swarm.behaviour_mut().kademlia() {
-            dht::keep(kademlia, kind, info, envelope, own_ms);
+            dht::keep(kademlia, kind, info, envelope, from, own_ms);
         }
     }
 

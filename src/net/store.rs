@@ -17,7 +17,7 @@ use libp2p::PeerId;
 use libp2p::kad::store::{Error, RecordStore, Result};
 use libp2p::kad::{ProviderRecord, Record, RecordKey};
 
-use crate::protocol::{MAX_ENVELOPE_LEN, RecordInfo, RecordRank};
+use crate::protocol::{MAX_ENVELOPE_LEN, RecordInfo, RecordRank, address::Prefix};
 
 /// A key, in its smallest form.
 type Key = Box<[u8]>;
@@ -27,6 +27,10 @@ pub(crate) const MAX_KEY: usize = 80;
 
 /// Longest value, in bytes: values are signed records.
 pub(crate) const MAX_VALUE: usize = MAX_ENVELOPE_LEN;
+
+/// One in so many places is the share of a network (IPv4 /24, IPv6 /48) whose peers put records of
+/// others. In a full store, one that has its share makes room by its own records.
+pub(super) const SHARE: usize = 2;
 
 /// A record store of fixed capacity. When it is full, the least recently stored record without a
 /// protected key is evicted.
@@ -118,13 +122,19 @@ impl BoundedStore {
         self.providers.shrink();
     }
 
-    /// Stores a verified record with this content.
-    pub(crate) fn keep(&mut self, record: Record, info: &RecordInfo) -> Result<()> {
+    /// Stores a verified record with this content, which a peer in the network `from` has put; `None`
+    /// if it came from its subject.
+    pub(crate) fn keep(
+        &mut self,
+        record: Record,
+        info: &RecordInfo,
+        from: Option<Prefix>,
+    ) -> Result<()> {
         let merit = Merit {
             rank: info.rank(),
             counts_from_ms: info.counts_from_ms(),
         };
-        self.insert(record, merit)
+        self.insert(record, merit, from)
     }
 
     /// The rank of the record of `key`, if it counts at wall-clock time `own_ms`.
@@ -138,8 +148,8 @@ impl BoundedStore {
             .then_some(rank)
     }
 
-    fn insert(&mut self, record: Record, merit: Merit) -> Result<()> {
-        if let Err(error) = self.check(&record) {
+    fn insert(&mut self, record: Record, merit: Merit, from: Option<Prefix>) -> Result<()> {
+        if let Err(error) = self.check(&record, from) {
             self.refused += 1;
             return Err(error);
         }
@@ -150,22 +160,26 @@ impl BoundedStore {
             expires: record.expires,
             order: self.stored,
             merit,
+            from,
         };
         self.slots.insert(record.key.as_ref().into(), slot);
         Ok(())
     }
 
-    fn check(&mut self, record: &Record) -> Result<()> {
+    fn check(&mut self, record: &Record, from: Option<Prefix>) -> Result<()> {
         if record.key.as_ref().len() > MAX_KEY || record.value.len() > MAX_VALUE {
             return Err(Error::ValueTooLarge);
         }
         if self.slots.contains_key(record.key.as_ref()) || self.slots.len() < self.capacity {
             return Ok(());
         }
+        let is_its = |slot: &Slot| from.is_some() && slot.from == from;
+        let its = self.slots.values().filter(|slot| is_its(slot)).count();
+        let has_share = its > 0 && its >= self.capacity / SHARE;
         let oldest = self
             .slots
             .iter()
-            .filter(|(key, _)| !self.protected.contains(*key))
+            .filter(|(key, slot)| !self.protected.contains(*key) && (!has_share || is_its(slot)))
             .min_by_key(|(_, slot)| slot.order)
             .map(|(key, _)| key.clone());
         match oldest.and_then(|key| self.slots.remove(&key)) {
@@ -182,6 +196,7 @@ pub(crate) struct Slot {
     expires: Option<Instant>,
     order: u64,
     merit: Merit,
+    from: Option<Prefix>,
 }
 
 /// The rank of a record, and the time from which it counts, ms since the Unix epoch. A record that
@@ -217,7 +232,8 @@ impl RecordStore for BoundedStore {
         let kept = self.slots.get(record.key.as_ref());
         let same = kept.filter(|slot| *slot.value == *record.value);
         let merit = same.map_or(Merit::NONE, |slot| slot.merit);
-        self.insert(record, merit)
+        let from = kept.and_then(|slot| slot.from);
+        self.insert(record, merit, from)
     }
 
     fn remove(&mut self, key: &RecordKey) {
@@ -229,7 +245,7 @@ impl RecordStore for BoundedStore {
     }
 
     fn add_provider(&mut self, record: ProviderRecord) -> Result<()> {
-        self.providers.add(&record, Instant::now())
+        self.providers.add(&record, None, Instant::now())
     }
 
     fn providers(&self, key: &RecordKey) -> Vec<ProviderRecord> {
@@ -329,6 +345,41 @@ mod tests {
         assert!(store.get(&key("b")).is_none());
         assert!(store.get(&key("a")).is_some() && store.get(&key("c")).is_some());
         assert_eq!((store.used(), store.refused()), (2, 0));
+    }
+
+    #[test]
+    fn network_that_has_its_share_of_a_full_store_makes_room_by_its_own_records() {
+        let network = |third: u8| {
+            let addr = [4, 203, 0, third, 1, 6, 0, 1];
+            Some(crate::protocol::TransportAddr::of(&addr).prefix())
+        };
+        let mut store = empty(4);
+        let put = |store: &mut BoundedStore, name: &str, from| {
+            store.insert(record(name, b"1"), Merit::NONE, from).unwrap();
+        };
+        for (name, from) in [
+            ("a", None),
+            ("b", network(1)),
+            ("c", None),
+            ("d", network(2)),
+        ] {
+            put(&mut store, name, from);
+        }
+        let names = |store: &BoundedStore| {
+            let mut names: Vec<_> = store
+                .slots
+                .keys()
+                .map(|key| String::from_utf8_lossy(key).into_owned())
+                .collect();
+            names.sort();
+            names.concat()
+        };
+        put(&mut store, "e", network(1));
+        assert_eq!(names(&store), "bcde", "the least recently stored of all");
+        put(&mut store, "f", network(1));
+        assert_eq!(names(&store), "cdef", "it has two of four places: its own");
+        put(&mut store, "g", network(2));
+        assert_eq!(names(&store), "defg", "the others have less");
     }
 
     #[test]

@@ -136,7 +136,11 @@ impl Driver<'_> {
                 record,
                 envelope,
                 kind,
-            } => self.env.net.keep(kind, &record.info, envelope, own_ms),
+                from,
+            } => {
+                let net = &mut self.env.net;
+                net.keep(kind, &record.info, (envelope, from), own_ms);
+            }
         }
     }
 }

@@ -29,7 +29,14 @@ fn signed(seed: u8, sequence: u64, issued_at_ms: u64) -> (RecordInfo, Vec<u8>) {
 }
 
 fn keep_at(kademlia: &mut Kademlia, record: &(RecordInfo, Vec<u8>), own_ms: u64) -> bool {
-    keep(kademlia, Kind::Indexer, &record.0, record.1.clone(), own_ms)
+    keep(
+        kademlia,
+        Kind::Indexer,
+        &record.0,
+        record.1.clone(),
+        None,
+        own_ms,
+    )
 }
 
 fn stored(kademlia: &mut Kademlia, seed: u8) -> Option<Vec<u8>> {
@@ -185,8 +192,8 @@ fn a_node_record_is_none_of_an_indexer() {
     };
     let node = sign_node(&keypair(2), 1, NOW, TTL, &addrs, &about).unwrap();
     let record = |kind| Record::new(key(kind, &peer.peer), node.clone());
-    assert!(offered(record(Kind::Indexer)).is_none());
-    assert!(offered(record(Kind::Node)).is_some());
+    assert!(offered(record(Kind::Indexer), None).is_none());
+    assert!(offered(record(Kind::Node), None).is_some());
 }
 
 #[test]
@@ -206,7 +213,7 @@ fn a_provider_is_stored_without_addresses_that_nobody_can_dial() {
             record: Some(record),
         },
     };
-    assert!(dht.translate(&mut kad, event, true).is_none());
+    assert!(dht.translate(&mut kad, event, true, None).is_none());
     let stored = kad.store_mut().providers(&key);
     assert_eq!(stored[0].addresses, [addr("/ip4/192.0.2.1/tcp/1")]);
     assert_eq!(undialable::left_out() - before, 2);

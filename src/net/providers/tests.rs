@@ -54,9 +54,9 @@ fn a_provider_is_named_for_its_key_with_its_latest_addresses_two_at_most() {
     let long = format!("/dns4/{}/tcp/1", "a".repeat(60)).parse().unwrap();
     for addresses in [vec![addr(1)], vec![long, own_id, addr(2), addr(3)]] {
         let record = ProviderRecord::new(key(1), id(1), addresses);
-        store.add(&record, now).unwrap();
+        store.add(&record, None, now).unwrap();
     }
-    store.add(&record(2, 2), now).unwrap();
+    store.add(&record(2, 2), None, now).unwrap();
     let found = store.of(&key(1), now);
     assert_eq!(found.len(), 1);
     assert_eq!(found[0].provider, id(1));
@@ -73,9 +73,9 @@ fn a_provider_is_named_for_its_key_with_its_latest_addresses_two_at_most() {
 fn an_announcement_is_over_half_an_hour_after_it_was_last_made() {
     let (mut store, now) = store(8);
     let (tick, later) = (Duration::from_nanos(1), Duration::from_secs(600));
-    store.add(&record(1, 1), now).unwrap();
-    store.add(&record(1, 2), now).unwrap();
-    store.add(&record(1, 2), now + later).unwrap();
+    store.add(&record(1, 1), None, now).unwrap();
+    store.add(&record(1, 2), None, now).unwrap();
+    store.add(&record(1, 2), None, now + later).unwrap();
     assert_eq!(store.soonest(), Some(now + LIFETIME));
     let last = now + LIFETIME - tick;
     assert_eq!((named(&store, 1, last).len(), store.expire(last)), (2, 0));
@@ -92,11 +92,11 @@ fn an_announcement_is_over_half_an_hour_after_it_was_last_made() {
 fn twenty_have_a_key_and_the_next_is_refused_unless_it_is_ourselves() {
     let (mut store, now) = store(64);
     for peer in 1..=20 {
-        store.add(&record(1, peer), now).unwrap();
+        store.add(&record(1, peer), None, now).unwrap();
     }
-    assert!(store.add(&record(1, 21), now).is_err());
-    store.add(&record(1, 20), now).unwrap();
-    store.add(&record(2, 21), now).unwrap();
+    assert!(store.add(&record(1, 21), None, now).is_err());
+    store.add(&record(1, 20), None, now).unwrap();
+    store.add(&record(2, 21), None, now).unwrap();
     assert_eq!(named(&store, 1, now), sorted(1..=20));
     let TableStats {
         used,
@@ -106,7 +106,7 @@ fn twenty_have_a_key_and_the_next_is_refused_unless_it_is_ourselves() {
     } = store.stats();
     assert_eq!((used, refused, evicted), (21, 1, 0));
 
-    store.add(&record(1, OWN), now).unwrap();
+    store.add(&record(1, OWN), None, now).unwrap();
     let named = named(&store, 1, now);
     assert!(named.len() == 20 && named.contains(&id(OWN)));
 }
@@ -115,8 +115,8 @@ fn twenty_have_a_key_and_the_next_is_refused_unless_it_is_ourselves() {
 fn three_answers_with_room_for_eight_name_all_twenty_whatever_else_is_asked() {
     let (mut store, now) = store(64);
     for peer in 1..=20 {
-        store.add(&record(1, peer), now).unwrap();
-        store.add(&record(2, peer), now).unwrap();
+        store.add(&record(1, peer), None, now).unwrap();
+        store.add(&record(2, peer), None, now).unwrap();
     }
     // Whoever is named longest ago comes first, also when the count of answers begins again.
     for _ in 0..2 {
@@ -139,7 +139,7 @@ fn three_answers_with_room_for_eight_name_all_twenty_whatever_else_is_asked() {
 fn a_full_store_keeps_what_is_nearest_to_its_own_id() {
     let (mut store, now) = store(50);
     for n in 0..200 {
-        let _ = store.add(&record(n, 1 + n as u16 % 7), now);
+        let _ = store.add(&record(n, 1 + n as u16 % 7), None, now);
     }
     let mut nearest: Vec<usize> = (0..200).collect();
     nearest.sort_by_key(|n| store.distance(&key(*n)));
@@ -169,27 +169,27 @@ fn a_full_store_keeps_what_is_nearest_to_its_own_id() {
 fn our_own_stay_and_find_room_however_far() {
     let (mut store, now) = store(4);
     for n in 0..3 {
-        store.add(&record(n, OWN), now).unwrap();
+        store.add(&record(n, OWN), None, now).unwrap();
     }
     for n in 10..200 {
-        let _ = store.add(&record(n, 1), now);
+        let _ = store.add(&record(n, 1), None, now);
     }
-    store.add(&record(3, OWN), now).unwrap();
+    store.add(&record(3, OWN), None, now).unwrap();
     for n in 0..4 {
         assert_eq!(named(&store, n, now), [id(OWN)]);
     }
     assert!(
-        store.add(&record(4, OWN), now).is_err(),
+        store.add(&record(4, OWN), None, now).is_err(),
         "it is full of them"
     );
-    assert!(store.add(&record(5, 1), now).is_err());
+    assert!(store.add(&record(5, 1), None, now).is_err());
     assert_eq!(store.peers.len(), 1);
 }
 
 #[test]
 fn our_own_are_named_with_the_addresses_of_the_moment() {
     let (mut store, now) = store(4);
-    store.add(&record(1, OWN), now).unwrap();
+    store.add(&record(1, OWN), None, now).unwrap();
     assert!(store.of(&key(1), now)[0].addresses.is_empty());
     store.set_own_addrs(&[addr(5), addr(6), addr(7)]);
     assert_eq!(store.of(&key(1), now)[0].addresses, [addr(5), addr(6)]);
@@ -199,7 +199,7 @@ fn our_own_are_named_with_the_addresses_of_the_moment() {
 fn a_peer_of_another_kind_of_key_is_refused_and_counted() {
     let (mut store, now) = store(4);
     let record = ProviderRecord::new(key(1), libp2p::PeerId::random(), Vec::new());
-    assert!(store.add(&record, now).is_err());
+    assert!(store.add(&record, None, now).is_err());
     assert_eq!((store.stats().used, store.stats().refused), (0, 1));
 }
 
@@ -212,7 +212,7 @@ fn a_name_takes_160_bytes_at_most() {
     for n in 0..1000 {
         let addresses = vec![addr(n), addr(n + 1000)];
         let record = ProviderRecord::new(key(n), id(1 + n as u16), addresses);
-        store.add(&record, now).unwrap();
+        store.add(&record, None, now).unwrap();
     }
     store.shrink();
     let entries = store.entries.capacity() * size_of::<Entry>();
@@ -226,4 +226,27 @@ fn a_name_takes_160_bytes_at_most() {
     let each = (entries + peers + addrs) / 1000;
     println!("{each} bytes a name");
     assert!(each <= 160, "{each}");
+}
+
+#[test]
+fn network_that_has_its_share_of_a_full_store_makes_room_by_its_own_entries() {
+    let (mut store, now) = store(4);
+    let network = |third: u8| {
+        let addr = [4, 203, 0, third, 1, 6, 0, 1];
+        Some(crate::protocol::TransportAddr::of(&addr).prefix())
+    };
+    let own = KBucketKey::from(id(OWN));
+    let mut keys: Vec<usize> = (0..8).collect();
+    keys.sort_by_key(|n| own.distance(&KBucketKey::new(key(*n))));
+    let has = |store: &Providers, at: usize| !store.of(&key(keys[at]), now).is_empty();
+    // The farthest is of network 2, the next two are of network 1.
+    for (at, peer, from) in [(7, 2, 2), (6, 1, 1), (5, 1, 1), (4, 3, 3)] {
+        let record = record(keys[at], peer);
+        store.add(&record, network(from), now).unwrap();
+    }
+    store.add(&record(keys[0], 1), network(1), now).unwrap();
+    assert!(has(&store, 7), "of another network");
+    assert!(!has(&store, 6), "the farthest of its own");
+    store.add(&record(keys[1], 4), network(4), now).unwrap();
+    assert!(!has(&store, 7), "the farthest of all");
 }

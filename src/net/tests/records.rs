@@ -113,6 +113,7 @@ fn a_published_record_is_offered_to_the_others_and_found_there() {
                     record,
                     envelope,
                     kind,
+                    ..
                 }) if at == 1 => Some((kind, record.info, envelope)),
                 _ => None,
             })
@@ -125,7 +126,7 @@ fn a_published_record_is_offered_to_the_others_and_found_there() {
                 .is_none(),
             "nothing is stored that was not judged"
         );
-        world.net(1).keep(kind, &info, offered, NOW);
+        world.net(1).keep(kind, &info, (offered, None), NOW);
         assert_eq!(
             find(&mut world, 1).await,
             [signed.clone(), signed],
