@@ -3,7 +3,7 @@
 //! Invariant: a beat reaches the core only decoded, in order, and with a verified record
 //! ([`Net::read_beat`](crate::net::Net::read_beat)).
 
-use super::{driver::Driver, life::short};
+use super::{driver::Driver, life::short, mistakes::peer_flapping};
 use crate::{
     net::{BeatFrame, Frame, each::each},
     protocol::{
@@ -13,6 +13,7 @@ use crate::{
             record::Kind,
         },
         endpoint::Place,
+        lease_table::flaps::COMES_AND_GOES,
     },
 };
 
@@ -77,12 +78,16 @@ impl Driver<'_> {
             self.env.net.forget(&peer);
         }
         if let Some(reason) = denied {
-            match code {
-                AckCode::Full => self.counters.refusals_full += 1,
-                _ => self.counters.refusals_refused += 1,
-            }
             let source = self.env.net.source(&peer);
             let from = self.env.called_at(beat.role, &peer, source);
+            match code {
+                AckCode::Full => self.counters.refusals_full += 1,
+                _ if reason.starts_with(COMES_AND_GOES) => {
+                    self.counters.refusals_resting += 1;
+                    self.problems.happened(now, peer_flapping(&peer, &from));
+                }
+                _ => self.counters.refusals_refused += 1,
+            }
             let about = self.env.about("refused", beat.role.name(), &peer, source);
             match arrival {
                 // The name is that of the device that is kept. Both are told as a problem.

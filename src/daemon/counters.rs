@@ -33,8 +33,10 @@ pub(super) struct Counters {
     pub(super) ends_new_role: u64,
     /// Beats that were answered `full`.
     pub(super) refusals_full: u64,
-    /// Beats that were answered `refused`.
+    /// Beats that were answered `refused`, for other reasons than the next.
     pub(super) refusals_refused: u64,
+    /// Those of peers that rest, because they came and went again and again.
+    pub(super) refusals_resting: u64,
     /// Heartbeat streams that were ended because their beats came too fast.
     pub(super) streams_too_fast: u64,
     /// Times that two devices were found to use one identity.
@@ -93,6 +95,7 @@ impl Counters {
             ("ends_new_role", self.ends_new_role),
             ("refusals_full", self.refusals_full),
             ("refusals_refused", self.refusals_refused),
+            ("refusals_resting", self.refusals_resting),
             ("streams_too_fast", self.streams_too_fast),
             ("contested_identities", self.contested_identities),
             ("leases_granted", self.leases_granted),

@@ -14,6 +14,7 @@ pub(super) use files::Files;
 #[cfg(feature = "program")]
 pub(super) use files::{open_dir, open_key};
 
+pub(super) use pace::peer_flapping;
 #[cfg(feature = "program")]
 pub(super) use sentences::RESET;
 pub(super) use sentences::{NO_NATIVE_THERE, early_clock};
@@ -30,10 +31,11 @@ use crate::{
         Draining, Instant, Machine, PeerId, Report, Role, TableStats,
         lease::Lease,
         lease_table::StreamRecord,
+        lease_table::flaps::COMES_AND_GOES,
         rivals::{Contested, SAME_IDENTITY},
     },
 };
-use pace::{own_too_fast, peer_too_fast};
+use pace::{own_flapping, own_too_fast, peer_too_fast};
 use sentences::{
     TABLE_NEARLY_FULL, TWO_DEVICES, drained, guest, is_own_copy, itself_as_native, joined,
     late_time, nearly_full, no_address, no_native, no_native_there, own_at, own_identity_elsewhere,
@@ -133,6 +135,9 @@ impl Driver<'_> {
             let elsewhere = own_identity_elsewhere((server, called), found.leases);
             let listed = self.problems.first(is_own_copy);
             self.problems.happened(now, joined(elsewhere, listed));
+        } else if reason.contains(COMES_AND_GOES) {
+            self.problems
+                .happened(now, own_flapping(server, called, reason));
         } else if reason.contains(TOO_FAST) {
             self.problems.happened(now, own_too_fast(server, called));
         } else if tells_of_no_native(reason) && machine.is_native(server) {

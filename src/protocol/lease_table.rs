@@ -13,6 +13,7 @@
 //! closed here, because their clients have abandoned them already.
 
 mod closed;
+pub(crate) mod flaps;
 mod shares;
 #[cfg(test)]
 mod tests;
@@ -31,6 +32,7 @@ use super::{
 
 pub(crate) use closed::Closed;
 use closed::ClosedStreams;
+use flaps::Flaps;
 pub(crate) use shares::Memory;
 
 /// One lease granted: its holder, its stream and its expiry.
@@ -114,6 +116,8 @@ pub(crate) struct LeaseTable<const S: usize> {
     joins: TokenBucket,
     /// Identities that are used by two devices.
     pub rivals: Rivals,
+    /// Peers that come and go.
+    pub flaps: Flaps,
 }
 
 impl<const S: usize> LeaseTable<S> {
@@ -124,6 +128,7 @@ impl<const S: usize> LeaseTable<S> {
             closed: ClosedStreams::new(),
             joins: TokenBucket::new(),
             rivals: Rivals::new(),
+            flaps: Flaps::new(),
         }
     }
 
@@ -229,9 +234,15 @@ impl<const S: usize> LeaseTable<S> {
         sender: &Sender<'_>,
         memory: Memory,
     ) -> Option<Ack<'static>> {
-        let why = if !sender.is_newcomer() {
+        if !sender.is_newcomer() {
             return None;
-        } else if self.records.is_full() {
+        }
+        if memory != Memory::Configured
+            && let Some(reason) = self.flaps.refusal(now, sender.peer)
+        {
+            return Some(Ack::refused(&reason));
+        }
+        let why = if self.records.is_full() {
             "stream_records is full, no more leases can be held here: try another server"
         } else if self.keeps_from(sender, memory) {
             "the last places are kept for other addresses: many peers at yours hold leases here"
@@ -355,6 +366,9 @@ impl<const S: usize> LeaseTable<S> {
         let end = record.end(now, how);
         self.closed.push(record.peer, record.stream, Some(end));
         self.rivals.forget(peer);
+        if how == EndCause::Left {
+            self.flaps.left(now, peer);
+        }
         Some(record)
     }
 

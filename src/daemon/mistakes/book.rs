@@ -13,7 +13,7 @@ use miniserde::json;
 use super::{
     files::{Files, open_dir, open_key},
     handshakes::{other_key, other_peer, other_protocol, refused_peer},
-    pace::{own_too_fast, peer_too_fast},
+    pace::{own_flapping, own_too_fast, peer_flapping, peer_too_fast},
     sentences::*,
 };
 use crate::{
@@ -305,6 +305,20 @@ fn paces() -> Vec<Told> {
     vec![
         told(mistake, "the server", peer_too_fast(&peer(OTHER), &called)),
         told(mistake, "the client", own_too_fast(&peer(NATIVE), CALLED)),
+        told(
+            "a device that comes and goes",
+            "the server",
+            peer_flapping(&peer(OTHER), &called),
+        ),
+        told(
+            "a device that comes and goes",
+            "the client",
+            own_flapping(
+                &peer(NATIVE),
+                CALLED,
+                "came and went 6 times in ten minutes: rests for 10 s",
+            ),
+        ),
     ]
 }
 

@@ -279,6 +279,7 @@ impl<const N: usize> Machine for Indexer<N> {
         }
         to.table(self.stream_records.stats());
         to.table(self.stream_records.rivals.stats());
+        to.table(self.stream_records.flaps.stats());
         to.table(self.directory.stats());
         to.table(self.announcing.stats());
         to.table(self.directory.lost().stats());

@@ -21,7 +21,9 @@ const NETWORK: usize = 4;
 /// What is known of a newcomer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Memory {
-    /// It held a lease here within a day, or is configured here.
+    /// It is a native that is configured here.
+    Configured,
+    /// It held a lease here within a day.
     Remembered,
     /// Nothing.
     None,
@@ -35,7 +37,7 @@ impl<const S: usize> LeaseTable<S> {
             return false;
         };
         let is_last = S - self.records.len() <= S / LAST;
-        if !is_last || memory == Memory::Remembered || host.is_of_its_own_host() {
+        if !is_last || memory != Memory::None || host.is_of_its_own_host() {
             return false;
         }
         let sources = || self.iter().filter_map(|record| Some(record.source?.host));

@@ -75,7 +75,7 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
             .into();
         }
         let memory = match is_fellow {
-            true => Memory::Remembered,
+            true => Memory::Configured,
             false => self.directory.memory_of(from),
         };
         if let Some(ack) = self.stream_records.no_room_for(now, sender, memory) {

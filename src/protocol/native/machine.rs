@@ -329,6 +329,7 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Machine
             self.stream_records.stats(),
             self.guests_stats(),
             self.stream_records.rivals.stats(),
+            self.stream_records.flaps.stats(),
             self.directory.stats(),
             self.announcing.stats(),
             self.directory.lost().stats(),
