@@ -287,7 +287,7 @@ fn answer_names_the_server_that_was_silent_and_says_that_it_is_incomplete() {
     let answer = town.world.ask(&town.door, "find", &["window"]);
     // The indexer cannot reach the native either, which is the only other server of the DHT.
     let lacks = format!(
-        "1 of 2 servers asked did not answer (…{native}), 1 of 2 servers asked could not ask all others (…{indexer})"
+        "1 of 2 servers asked did not answer (…{native}), 1 of 2 servers asked answered in part, because servers behind them did not answer (…{indexer})"
     );
     let sentence = &format!("oc-discovery: no node is known as window; incomplete: {lacks}\n");
     assert_eq!((answer.code, &answer.stderr), (Some(3), sentence));

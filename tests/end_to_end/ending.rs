@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
-use super::harness::{Look, Peer, SLACK, World, eventually};
+use super::harness::{Look, Peer, SLACK, World, eventually, ms};
 
 /// The time that the interface allows for a graceful end.
 const GRACEFUL: Duration = Duration::from_secs(2);
@@ -13,6 +13,30 @@ fn ends_well(peer: &mut Peer, signal: Signal) {
     let (status, took) = peer.end(signal);
     assert_eq!(status.code(), Some(0), "{}", peer.log());
     assert!(took < GRACEFUL, "{took:?}");
+}
+
+#[test]
+fn an_indexer_that_ended_in_order_is_no_reason_for_an_incomplete_find() {
+    let world = World::new();
+    let native = world.native("native", &[]);
+    let mut first = world.indexer("first", &[&native], &[]);
+    let second = world.indexer("second", &[&native], &[]);
+    native.until("both indexers", SLACK, |status| {
+        [&first, &second].iter().all(|it| status.live(it).is_some())
+    });
+    let node = world.node("node", &[&native], &["--name", "pump"]);
+    node.until("a lease with each", SLACK, |status| {
+        [&first, &second].iter().all(|it| status.holds_lease_of(it))
+    });
+    first.end(Signal::TERM);
+    // Its nodes have ten seconds to move; after that its leave counts.
+    let complete = ms(10_000) + SLACK;
+    for asked in [&node, &second, &native] {
+        eventually("a complete answer", complete, || {
+            let answer = world.ask(asked, "find", &["pump"]);
+            (answer.code == Some(0)).then_some(())
+        });
+    }
 }
 
 #[test]

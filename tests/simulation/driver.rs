@@ -247,7 +247,7 @@ impl World {
                 ask,
             } => {
                 match lookup {
-                    Some(lookup) => self.note_asked(no, lookup, query, &ask),
+                    Some(lookup) => self.note_asked(no, lookup, (query, server), &ask),
                     None => self.check_pace(no)?,
                 }
                 // An earlier request that still waits here has long ended on the network.

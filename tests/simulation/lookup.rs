@@ -38,7 +38,7 @@ pub struct Watch {
     life: u64,
     began: u64,
     /// The open queries, and whether the server asks others, too.
-    open: Vec<(Query, bool)>,
+    open: Vec<(Query, PeerId, bool)>,
     /// Subjects of the records that came in time.
     told: BTreeSet<PeerId>,
 }
@@ -132,7 +132,13 @@ impl World {
     }
 
     /// Takes note of what a lookup asks a server.
-    pub fn note_asked(&mut self, no: DeviceNo, lookup: LookupId, query: Query, ask: &Ask) {
+    pub fn note_asked(
+        &mut self,
+        no: DeviceNo,
+        lookup: LookupId,
+        (query, server): (Query, PeerId),
+        ask: &Ask,
+    ) {
         let asks_others = matches!(
             ask,
             Ask::Name {
@@ -144,7 +150,7 @@ impl World {
             }
         );
         if let Some(watch) = self.desk.watches.get_mut(&(no, lookup)) {
-            watch.open.push((query, asks_others));
+            watch.open.push((query, server, asks_others));
         }
     }
 
@@ -155,13 +161,15 @@ impl World {
         let mut watches = self.desk.watches.range_mut((no, LookupId(0))..);
         let watch = watches
             .find(|((of, _), watch)| {
-                *of == no && watch.life == life && watch.open.iter().any(|(open, _)| *open == query)
+                *of == no
+                    && watch.life == life
+                    && watch.open.iter().any(|(open, ..)| *open == query)
             })
             .map(|(_, watch)| watch)
             .filter(|watch| self.now <= watch.began + OPERATOR_LIMIT.as_millis() as u64);
         let Some(watch) = watch else { return };
         if !matches!(response, Some(Response::Error(_)) | None) {
-            watch.open.retain(|(open, _)| *open != query);
+            watch.open.retain(|(open, ..)| *open != query);
         }
         if let Some(Response::Records { records, ages, .. }) = response {
             let own_ms = self.devices[no].own_ms(self.now);
@@ -259,7 +267,10 @@ impl World {
             return Ok(());
         };
         // If a server that asks all others has found it, no second one is needed.
-        let is_needed = |(_, asks_others): &(Query, bool)| !asks_others || found.is_empty();
+        let left: Vec<_> = outcome.left().copied().collect();
+        let is_needed = |(_, server, asks_others): &(Query, PeerId, bool)| {
+            !left.contains(server) && (!asks_others || found.is_empty())
+        };
         ensure(
             !is_complete || !watch.open.iter().any(is_needed),
             no,

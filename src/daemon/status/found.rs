@@ -180,7 +180,11 @@ impl Found {
     /// none.
     pub fn shortfall(&self) -> Option<String> {
         let lacks = [&self.silent, &self.refused, &self.partial];
-        shortfall(self.complete, self.asked, lacks)
+        let all_named = lacks.iter().all(|servers| servers.is_empty());
+        match !self.complete && self.asked > 0 && all_named && !self.more {
+            true => Some(UNSEARCHED.to_owned()),
+            false => shortfall(self.complete, self.asked, lacks),
+        }
     }
 }
 
@@ -193,6 +197,10 @@ impl IndexerList {
     }
 }
 
+/// What an answer lacks if all servers that were asked have answered, and there was room.
+const UNSEARCHED: &str =
+    "the DHT could not be searched to its end, so that servers that it names were not asked";
+
 /// Servers of one kind that are named in one line.
 const MOST_NAMED: usize = 4;
 
@@ -202,7 +210,7 @@ pub(crate) fn shortfall(complete: bool, asked: u64, lacks: [&Vec<String>; 3]) ->
     let what = [
         "did not answer",
         "answered with an error",
-        "could not ask all others",
+        "answered in part, because servers behind them did not answer",
     ];
     let lacks = lacks.into_iter().zip(what).filter(|(of, _)| !of.is_empty());
     let lacks: Vec<_> = lacks

@@ -68,6 +68,19 @@ fn empty_tables_are_said_in_words() {
 }
 
 #[test]
+fn answer_of_servers_that_have_all_answered_says_whether_it_lacks_room_or_the_dht() {
+    let found = r#"{"schema":1,"query":"cam","complete":false,"asked":1,"answered":1,"silent":[],"refused":[],"partial":[],"more":MORE,"claimants":0,"all_counted":false,"records":[]}"#;
+    for (more, said) in [
+        ("true", "no room"),
+        ("false", "the DHT could not be searched"),
+    ] {
+        let found: Found = json::from_str(&found.replace("MORE", more)).unwrap();
+        let told = found.shortfall().unwrap();
+        assert!(told.contains(said), "{told}");
+    }
+}
+
+#[test]
 fn answer_says_how_far_it_goes() {
     let list = |complete, asked, lacks: [usize; 3]| {
         let [silent, refused, partial] = lacks.map(|count| vec!["12D3KooWwxyz1234".into(); count]);
@@ -96,7 +109,7 @@ fn answer_says_how_far_it_goes() {
         ),
         (
             list(false, 6, [0, 0, 6]),
-            "6 of 6 servers asked could not ask all others (…wxyz1234, …wxyz1234, …wxyz1234, \
+            "6 of 6 servers asked answered in part, because servers behind them did not answer (…wxyz1234, …wxyz1234, …wxyz1234, \
              …wxyz1234, 2 more)",
         ),
         (

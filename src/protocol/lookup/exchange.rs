@@ -8,7 +8,8 @@ use core::{iter, time::Duration};
 use heapless::Vec;
 
 use super::{
-    Answer, AnswerRecords, Ask, Begun, LookupId, Lookups, Outcome, QueryId, Question, RecordCopy,
+    Answer, AnswerRecords, Ask, Begun, Here as _, LookupId, Lookups, Outcome, QueryId, Question,
+    RecordCopy,
 };
 use crate::protocol::{
     Count, Entries, EntriesPage, Filter, Instant, MAX_ENTRIES, MAX_LIST, Machine, Name, PeerId,
@@ -27,6 +28,13 @@ pub const FULL: &str = "too many lookups at once: try again in a moment";
 
 /// The error for a node that asks another peer than a native for a lease.
 pub const NO_NATIVE: &str = "this is no native: give the address of one with --native";
+
+/// What a native counts that is asked for the id of a server that has taken leave: there was one to
+/// ask, and its leave was its answer.
+pub(super) const LEFT: Tally = Tally {
+    asked: 1,
+    answered: 1,
+};
 
 /// How a request is answered.
 #[derive(Debug)]
@@ -300,8 +308,12 @@ fn listed_here<'a, M: Machine + ?Sized>(
         nodes: u32::try_from(count).unwrap_or(u32::MAX),
         are_all: true,
     });
-    // If no other server had to be asked, none is counted.
-    let tally = (reach == Reach::Network).then(Tally::default);
+    let tally = match (reach, question) {
+        // If no other server had to be asked, none is counted.
+        (Reach::Network, _) => Some(Tally::default()),
+        (Reach::Directory, Question::Peer(peer)) if machine.has_left(now, peer) => Some(LEFT),
+        (Reach::Directory, _) => None,
+    };
     Response::Records {
         records: nodes.iter().map(|found| found.envelope()).collect(),
         more,

@@ -1,9 +1,14 @@
 //! What lookups and listings need to know of the process that they run in.
 
+use core::time::Duration;
+
 use crate::protocol::{
-    Addrs, Cursor, Entry, IndexersPage, Instant, Machine, PeerId, Role, Selection,
+    Addrs, Cursor, Entry, IndexersPage, Instant, Machine, PeerId, Presence, Role, Selection,
     directory::{Claimants, Found},
 };
+
+/// How long after a server has taken leave its nodes are with others, or at least known to be away.
+pub const MOVED: Duration = Duration::from_secs(10);
 
 /// The process, as listings know it.
 pub trait Home {
@@ -31,6 +36,9 @@ pub trait Here: Home {
     fn claimants(&self, now: Instant, name: &str) -> Claimants<'_>;
     /// See [`Machine::listed`].
     fn listed(&self, now: Instant, peer: &PeerId) -> Option<Found<'_>>;
+    /// Whether this server has given up its lease here in order, [`MOVED`] ago at least, and was
+    /// not heard of since.
+    fn has_left(&self, now: Instant, server: &PeerId) -> bool;
 }
 
 /// A server of this process.
@@ -78,5 +86,13 @@ impl<M: Machine + ?Sized> Here for M {
 
     fn listed(&self, now: Instant, peer: &PeerId) -> Option<Found<'_>> {
         Machine::listed(self, now, peer)
+    }
+
+    fn has_left(&self, now: Instant, server: &PeerId) -> bool {
+        let gone = Machine::lost(self).and_then(|lost| lost.find(server));
+        let has_left = gone.is_some_and(|gone| {
+            gone.role != Role::Node && gone.presence == Presence::Left && gone.age(now) >= MOVED
+        });
+        has_left && Machine::role_of(self, server).is_none()
     }
 }

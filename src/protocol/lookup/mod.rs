@@ -35,6 +35,11 @@
 //! that its natives list. Others ask the providers of the service and their natives, and the
 //! indexers that a native lists if that may not be all, or if nothing is found.
 //!
+//! The DHT names a provider for half an hour after it has ended. Of one that does not answer the
+//! natives are asked at last: if it gave up its lease with one of them in order, ten seconds ago at
+//! least, its nodes have moved, and nothing is missing. One that was lost, or that left a moment
+//! ago, is named as silent.
+//!
 //! The host polls after each event, does what [`LookupAction`] says, and reads
 //! [`Lookups::outcome`] when a lookup is [`LookupAction::Done`]. It translates frames and decides
 //! nothing.
@@ -52,7 +57,7 @@
 //!   that has not answered in its patience gives its turn away.
 //! - A lookup for a name reads [`MAX_READ_ON`] × [`MAX_HOLDERS`] pages of lists and counts
 //!   [`MAX_COUNTED`] claimants at most. A count is said to be open if there may be more.
-//! - An outcome is complete only if every server asked has answered and reported that all servers
+//! - An outcome is complete only if every server asked has answered or taken leave, and reported that all servers
 //!   it asked have answered, a search of the DHT has reached a server if there is any, and nothing
 //!   was left out for lack of room.
 
@@ -78,7 +83,7 @@ use super::{
     capacities::MAX_NATIVES,
 };
 pub use exchange::{FULL, NO_NATIVE, Served};
-pub use here::{Here, Home, KnownServer};
+pub use here::{Here, Home, KnownServer, MOVED};
 pub use outcome::Outcome;
 pub use records::{FoundRecord, Place};
 use remembered::Remembered;

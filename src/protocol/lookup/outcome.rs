@@ -31,6 +31,12 @@ impl<'a> Outcome<'a> {
         self.servers_that(AskedServer::is_silent)
     }
 
+    /// The servers that were asked, do not answer, and have taken leave in order, so that nothing
+    /// is missing.
+    pub fn left(&self) -> impl Iterator<Item = &'a PeerId> + use<'a> {
+        self.servers_that(AskedServer::has_left)
+    }
+
     /// The servers that answered with an error, or with something that is not an answer.
     pub fn refused(&self) -> impl Iterator<Item = &'a PeerId> + use<'a> {
         self.servers_that(AskedServer::is_refused)

@@ -102,6 +102,8 @@ enum Stage {
     Natives,
     /// It asks for a page of indexers, and then those.
     Pages,
+    /// It asks the natives which of the silent servers have taken leave.
+    Leaves,
 }
 
 impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q, R, O> {
@@ -238,7 +240,7 @@ impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q
             if !self.is_quiet(now) {
                 return None;
             }
-            if self.next_stage(here.role()) {
+            if self.next_stage(now, here) {
                 continue;
             }
             if !self.open.is_empty() && !self.has_found() {

@@ -20,12 +20,19 @@ pub(crate) struct AskedServer {
     is_refused: bool,
     /// Some of the servers that it asked have not answered it.
     is_partial: bool,
+    /// It has taken leave in order, and its nodes have moved: it has nothing to answer.
+    has_left: bool,
 }
 
 impl AskedServer {
     /// Whether it was asked and has not answered.
     pub(crate) fn is_silent(&self) -> bool {
-        self.replied < self.asked
+        self.replied < self.asked && !self.has_left
+    }
+
+    /// Whether it was asked, and has taken leave.
+    pub(super) fn has_left(&self) -> bool {
+        self.has_left
     }
 
     /// Whether it has replied to every query, at least once with an error.
@@ -39,7 +46,7 @@ impl AskedServer {
     }
 
     fn has_answered(&self) -> bool {
-        self.asked > 0 && !self.is_silent() && !self.is_refused
+        self.asked > 0 && !self.is_silent() && !self.is_refused && !self.has_left
     }
 }
 
@@ -77,6 +84,7 @@ impl<const N: usize> Servers<N> {
             read_on: 0,
             is_refused: false,
             is_partial: false,
+            has_left: false,
         };
         match self.0.push(server) {
             Ok(()) => Insert::New,
@@ -139,14 +147,28 @@ impl<const N: usize> Servers<N> {
         }
     }
 
-    /// How many were asked, and how many of them have answered everything.
+    /// Takes note that a server which does not answer has taken leave.
+    pub(super) fn left(&mut self, peer: &PeerId) {
+        if let Some(server) = self.find_mut(peer).filter(|server| server.is_silent()) {
+            server.has_left = true;
+        }
+    }
+
+    /// Whether the server was asked and has not answered.
+    pub(super) fn is_silent(&self, peer: &PeerId) -> bool {
+        let mut all = self.0.iter();
+        all.any(|server| server.peer == *peer && server.is_silent())
+    }
+
+    /// How many were asked, and how many of them have answered everything. One that has taken leave
+    /// is none of them.
     pub(crate) fn tally(&self) -> Tally {
         let count = |is_meant: fn(&AskedServer) -> bool| {
             let servers = self.0.iter().filter(|server| is_meant(server)).count();
             u32::try_from(servers).unwrap_or(u32::MAX)
         };
         Tally {
-            asked: count(|server| server.asked > 0),
+            asked: count(|server| server.asked > 0 && !server.has_left),
             answered: count(AskedServer::has_answered),
         }
     }

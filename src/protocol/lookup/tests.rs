@@ -64,6 +64,7 @@ struct Process {
     directory: Directory<32>,
     leases: LeaseTable<32>,
     servers: Vec<KnownServer>,
+    left: Vec<PeerId>,
     live: Vec<Offer>,
     page: Vec<Offer>,
 }
@@ -112,6 +113,10 @@ impl Here for Process {
     fn listed(&self, now: Instant, peer: &PeerId) -> Option<Found<'_>> {
         self.directory.heard(now, peer, &self.leases)
     }
+
+    fn has_left(&self, _: Instant, server: &PeerId) -> bool {
+        self.left.contains(server)
+    }
 }
 
 type Slots = Lookups<2, 1, 2, 1>;
@@ -146,6 +151,7 @@ impl Desk {
                 directory: Directory::new(),
                 leases: LeaseTable::new(),
                 servers: Vec::new(),
+                left: Vec::new(),
                 live: Vec::new(),
                 page: Vec::new(),
             },
@@ -339,6 +345,11 @@ impl Desk {
     fn tally(&self) -> (u32, u32) {
         let Tally { asked, answered } = self.outcome().tally;
         (asked, answered)
+    }
+
+    fn left(&self) -> Vec<u8> {
+        let left = self.outcome().left();
+        left.map(|server| server.as_bytes()[0]).collect()
     }
 
     fn refused(&self) -> Vec<u8> {

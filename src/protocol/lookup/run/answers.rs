@@ -12,7 +12,7 @@ use crate::protocol::{
     directory::Found,
     lookup::{
         Answer, AnswerRecords, FoundRecord, MAX_HOLDERS, MAX_PAGES, MAX_READ_ON, Place, QueryId,
-        Question, RecordCopy,
+        Question, RecordCopy, exchange::LEFT,
     },
 };
 
@@ -66,8 +66,14 @@ impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q
                 self.servers.answered(&server);
                 self.add_all(responder, 0, answer.records);
             }
+            (_, What::Leave(peer), Answer::Records(answer)) => {
+                self.servers.answered(&server);
+                if answer.tally == Some(LEFT) {
+                    self.has_left(&peer);
+                }
+            }
             (_, What::Rest(_), Answer::Records(_))
-            | (_, What::Question | What::Remembered, Answer::Listed { .. }) => {
+            | (_, What::Question | What::Remembered | What::Leave(_), Answer::Listed { .. }) => {
                 self.fail(&server, errand, &answer);
             }
         }
@@ -207,6 +213,13 @@ impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q
         if is_whole && self.has_found() {
             self.take_back();
         }
+    }
+
+    /// The server does not answer because it has taken leave: it is not waited for.
+    pub(super) fn has_left(&mut self, server: &PeerId) {
+        self.servers.left(server);
+        self.open
+            .retain(|open| !matches!(open.target, Target::Server(of, ..) if of == *server));
     }
 
     /// Takes back the queries to servers that were asked to ask others because another was slow.

@@ -1,7 +1,15 @@
 //! What a lookup does next when all that it has asked has answered, or is late.
 
-use super::{DhtSearch, Errand, Lookup, Open, Phase, Stage, Target, What};
-use crate::protocol::{Cursor, Instant, Role, lookup::Question};
+use heapless::Vec;
+
+use super::{DhtSearch, Errand, Lookup, Open, Phase, Stage, Target, Waiting, What};
+use crate::protocol::{
+    Cursor, Instant, PeerId, Role,
+    lookup::{Here, Question},
+};
+
+/// Silent servers of which the natives are asked whether they have taken leave, at most.
+const MAX_DOUBTED: usize = 4;
 
 impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q, R, O> {
     /// Whether nothing is left to do in this stage: every server has been asked, and no answer is
@@ -33,16 +41,18 @@ impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q
     }
 
     /// Begins the next stage. Returns whether there is one.
-    pub(super) fn next_stage(&mut self, role: Role) -> bool {
+    pub(super) fn next_stage<H: Here + ?Sized>(&mut self, now: Instant, here: &H) -> bool {
         self.stage = match self.stage {
             Stage::First => Stage::Natives,
             Stage::Natives => Stage::Pages,
-            Stage::Pages => return false,
+            Stage::Pages => Stage::Leaves,
+            Stage::Leaves => return false,
         };
         match self.stage {
             Stage::First => {}
             Stage::Natives => self.ask_natives(),
-            Stage::Pages => self.ask_for_a_page(role),
+            Stage::Pages => self.ask_for_a_page(here.role()),
+            Stage::Leaves => self.ask_who_has_left(now, here),
         }
         true
     }
@@ -77,6 +87,30 @@ impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q
             }
         }
         self.is_cut |= self.progress.more;
+    }
+
+    /// Asks the natives whether a server that does not answer has taken leave: the DHT names it for
+    /// half an hour after that.
+    fn ask_who_has_left<H: Here + ?Sized>(&mut self, now: Instant, here: &H) {
+        let silent = self.servers.as_slice().iter();
+        let silent =
+            silent.filter(|server| server.is_silent() && !self.vouchers.contains(&server.peer));
+        let silent: Vec<PeerId, MAX_DOUBTED> =
+            silent.map(|server| server.peer).take(MAX_DOUBTED).collect();
+        for server in &silent {
+            if here.has_left(now, server) {
+                self.has_left(server);
+                continue;
+            }
+            here.servers(now, &mut |native| {
+                if native.role == Role::Native && !self.servers.is_silent(&native.peer) {
+                    let what = What::Leave(*server);
+                    let waiting = Waiting::new(native.peer, Errand::Fellow, what);
+                    // Without room the server stays silent, and the answer incomplete.
+                    let _ = self.queue.push(waiting);
+                }
+            });
+        }
     }
 
     /// A page of indexers, if the operator's lookup has found nothing; for a service also if the

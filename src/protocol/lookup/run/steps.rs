@@ -93,6 +93,8 @@ pub(super) enum What {
     Rest(Cursor),
     /// The record of the peer that an earlier find has returned.
     Remembered,
+    /// Whether this server, which does not answer, has taken leave.
+    Leave(PeerId),
 }
 
 impl Open {

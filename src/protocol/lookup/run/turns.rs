@@ -129,6 +129,7 @@ impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q
         } = turn;
         let reach = errand.reach();
         let ask = match (&self.question, errand) {
+            _ if let What::Leave(peer) = what => Ask::Peer { peer, reach },
             (Question::Indexers, _) | (_, Errand::Page) => Ask::Indexers(self.page_of(&server)),
             (Question::Name(name), _) => {
                 let name = name.clone();
@@ -142,7 +143,7 @@ impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q
                 let service = service.clone();
                 let from = match what {
                     What::Rest(from) => from,
-                    What::Question | What::Remembered => Cursor::Start,
+                    What::Question | What::Remembered | What::Leave(_) => Cursor::Start,
                 };
                 what = What::Rest(from);
                 Ask::Service { service, from }

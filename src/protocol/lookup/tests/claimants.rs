@@ -413,6 +413,10 @@ impl Here for Crowd {
     fn listed(&self, _: Instant, _: &PeerId) -> Option<Found<'_>> {
         None
     }
+
+    fn has_left(&self, _: Instant, _: &PeerId) -> bool {
+        false
+    }
 }
 
 #[test]

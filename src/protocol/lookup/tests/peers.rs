@@ -257,6 +257,68 @@ fn copy_of_the_dht_that_ends_before_the_answer_is_none_and_one_under_a_lease_kno
 }
 
 #[test]
+fn silent_holder_that_a_native_knows_to_have_left_is_no_reason_for_an_incomplete_answer() {
+    let left = Tally {
+        asked: 1,
+        answered: 1,
+    };
+    for (tally, is_complete) in [
+        (Some(left), true),
+        (Some(Tally::default()), false),
+        (None, false),
+    ] {
+        let mut desk = Desk::new(Role::Indexer).native(NATIVE);
+        desk.begin_for_peer(pump(), Reach::Network);
+        desk.names(10, &[1, 2], Coverage::Complete);
+        desk.search_ends(10, 1);
+        desk.answers(20, 2, &[7]);
+        assert_eq!(desk.waiting(), [1], "the natives are asked at last");
+        desk.fails(30, 1, false);
+        assert_eq!(desk.waiting(), [NATIVE]);
+        let about = Ask::Peer {
+            peer: peer(1),
+            reach: Reach::Directory,
+        };
+        assert_eq!(desk.asked[0].1, about);
+        desk.answers_with(40, NATIVE, &[], false, tally);
+        assert_eq!(desk.found(), [7]);
+        assert_eq!(desk.outcome().is_complete, is_complete);
+        assert_eq!(is_said_to_be_complete(&desk), is_complete);
+        let (silent, gone): (&[u8], &[u8]) = match is_complete {
+            true => (&[], &[1]),
+            false => (&[1], &[]),
+        };
+        assert_eq!((desk.silent(), desk.left()), (silent.into(), gone.into()));
+        assert_eq!(desk.tally(), if is_complete { (1, 1) } else { (2, 1) });
+    }
+}
+
+#[test]
+fn native_that_knows_itself_who_has_left_asks_no_other_and_waits_no_longer() {
+    let mut desk = Desk::new(Role::Native);
+    desk.here.left.push(peer(1));
+    desk.begin_for_peer(pump(), Reach::Network);
+    desk.names(10, &[1], Coverage::Complete);
+    desk.search_ends(10, 1);
+    desk.poll(759);
+    assert!(desk.done.is_none());
+    desk.poll(760);
+    assert_eq!((desk.left(), desk.tally()), (vec![1], (0, 0)));
+    assert!(desk.outcome().is_complete);
+}
+
+#[test]
+fn silent_own_server_has_not_left_as_long_as_it_is_one() {
+    let mut desk = Desk::new(Role::Native).native(NATIVE);
+    desk.here.left.push(peer(NATIVE));
+    desk.begin_for_peer(pump(), Reach::Network);
+    desk.search_ends(10, 1);
+    desk.fails(20, NATIVE, false);
+    assert_eq!(desk.silent(), [NATIVE]);
+    assert!(!desk.outcome().is_complete);
+}
+
+#[test]
 fn node_serves_no_lookup() {
     let mut desk = Desk::new(Role::Node).native(NATIVE);
     for question in [pump(), by_id()] {

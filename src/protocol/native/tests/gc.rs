@@ -1,6 +1,7 @@
 //! Silent peers are removed; the loops keep their times.
 
 use super::*;
+use crate::protocol::lookup::Here as _;
 
 fn closed(out: &[(u64, Action)]) -> Vec<(u64, PeerId)> {
     let close = |(at, action): &(u64, Action)| match action {
@@ -202,6 +203,23 @@ fn a_stale_node_that_was_taken_in_is_lost_and_one_that_gives_up_has_left() {
     assert_eq!(presence(&rig, 100), Some(Presence::Lost));
     rig.beat(Role::Node, 100, 7, Some(&record(100, 2)));
     assert_eq!(presence(&rig, 100), Some(Presence::Alive));
+}
+
+#[test]
+fn an_indexer_has_left_ten_seconds_after_its_farewell_and_not_if_it_was_lost_or_is_back() {
+    let mut rig = Rig::new();
+    rig.run(1_000);
+    rig.indexer(1);
+    rig.indexer(2);
+    rig.give_up(Role::Indexer, 2, 2);
+    assert!(!rig.native.has_left(at(10_999), &peer(2)));
+    assert!(rig.native.has_left(at(11_000), &peer(2)));
+    assert!(!rig.native.has_left(at(11_000), &peer(1)), "it is alive");
+    rig.indexer(2);
+    assert!(!rig.native.has_left(at(11_000), &peer(2)), "it is back");
+    rig.run(400_000);
+    assert!(rig.native.lost().unwrap().find(&peer(1)).is_some());
+    assert!(!rig.native.has_left(at(400_000), &peer(1)), "it was lost");
 }
 
 #[test]
