@@ -37,6 +37,9 @@ const NEEDED_BYTES: u64 = 64 * 1024;
 /// How long a connection to an own address may take.
 const CONNECT: Duration = Duration::from_secs(2);
 
+/// An identity is new for so long.
+const FRESH: Duration = Duration::from_secs(60 * 60);
+
 /// Columns before what is said of a finding.
 pub(crate) const INDENT: usize = 10;
 
@@ -209,12 +212,38 @@ fn look_at_files(report: &mut Diagnosis, dir: &Path, identity: io::Result<()>) {
         report.wrong("data-dir", Severity::Warning, what, &hint);
     }
     match storage::peer_id_in(dir) {
-        Ok(peer) => report.good("identity", peer.to_base58()),
+        Ok(peer) => {
+            report.good("identity", peer.to_base58());
+            look_at_age(report, dir);
+        }
         Err(error) => {
             let hint = "look at the file `identity` in the data directory, as the user of the daemon or as root";
             report.wrong("identity", Severity::Critical, error.to_string(), hint);
         }
     }
+}
+
+/// An identity that was made a moment ago may be that of a mistyped directory, which a daemon makes.
+fn look_at_age(report: &mut Diagnosis, dir: &Path) {
+    let identity = dir.join(storage::identity::IDENTITY).metadata();
+    let made = identity.and_then(|identity| identity.modified()).ok();
+    let Some(age) = made
+        .and_then(|made| made.elapsed().ok())
+        .filter(|age| *age < FRESH)
+    else {
+        return;
+    };
+    let others = storage::identity::beside(dir);
+    let others = match others.is_empty() {
+        true => String::new(),
+        false => format!("; beside it are identities in {}", others.join(", ")),
+    };
+    let what = format!(
+        "it was made {} ago in {}: if this device had another one before, --data-dir was mistyped{others}",
+        Span::of(age),
+        dir.display()
+    );
+    report.say("identity", "note", what);
 }
 
 /// Whether a file system takes no new state: of so many bytes and files that are free for this
@@ -271,7 +300,9 @@ fn look_at_daemon(report: &mut Diagnosis, status: &Status, indexers: Option<usiz
             report.wrong("check", Severity::Warning, what, &hint);
         }
     }
-    for problem in &status.problems {
+    // What was looked at from outside is said already.
+    let said: Vec<String> = report.findings.iter().map(|it| it.about.clone()).collect();
+    for problem in status.problems.iter().filter(|it| !said.contains(&it.code)) {
         let since = Span::of(Duration::from_millis(problem.since_ms));
         let times = match problem.count {
             0 | 1 => String::new(),
@@ -370,124 +401,4 @@ impl fmt::Display for Diagnosis {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config::Role;
-
-    #[test]
-    fn file_system_is_full_without_room_for_a_state_or_for_a_file() {
-        for (bytes, files, free_files, full) in [
-            (NEEDED_BYTES, 9, 1, false),
-            (NEEDED_BYTES - 1, 9, 1, true),
-            (NEEDED_BYTES, 9, 0, true),
-            (NEEDED_BYTES, 0, 0, false),
-        ] {
-            assert_eq!(is_full(bytes, files, free_files), full, "{bytes} {files}");
-        }
-    }
-
-    pub(super) fn empty() -> Diagnosis {
-        Diagnosis {
-            schema: 1,
-            ok: true,
-            data_dir: None,
-            findings: Vec::new(),
-        }
-    }
-
-    #[test]
-    fn each_wrong_thing_has_what_to_type_and_is_counted() {
-        let mut report = empty();
-        report.good("key", "its fingerprint is 00ff");
-        assert!(report.is_ok());
-        assert!(report.to_string().ends_with("nothing is wrong"));
-        report.wrong(
-            "data-dir-open",
-            Severity::Warning,
-            "it is\nopen",
-            "chmod 700 DIR",
-        );
-        assert!(!report.is_ok());
-        assert_eq!(
-            report.to_string(),
-            "ok        key: its fingerprint is 00ff\n\
-             warning   data-dir-open: it is\\nopen\n          → chmod 700 DIR\n\
-             1 thing is wrong"
-        );
-    }
-
-    #[test]
-    fn report_keeps_every_field_of_the_interface() {
-        let mut report = empty();
-        report.wrong("daemon", Severity::Critical, "away", "start it");
-        report.say("key", "note", "none");
-        assert_eq!(
-            report.to_json(),
-            concat!(
-                r#"{"schema":1,"ok":false,"data_dir":null,"findings":["#,
-                r#"{"about":"daemon","state":"critical","what":"away","hint":"start it"},"#,
-                r#"{"about":"key","state":"note","what":"none","hint":null}]}"#
-            )
-        );
-    }
-
-    fn example() -> Status {
-        json::from_str(include_str!("status/example.json")).unwrap()
-    }
-
-    #[test]
-    fn what_degrades_the_verdict_is_wrong_even_if_no_other_finding_names_it() {
-        for (state, is_right) in [
-            (VerdictState::Ok, true),
-            (VerdictState::Starting, true),
-            (VerdictState::Degraded, false),
-            (VerdictState::Critical, false),
-        ] {
-            let (mut status, mut report) = (example(), empty());
-            status.verdict.state = state;
-            look_at_verdict(&mut report, &status);
-            assert_eq!(report.is_ok(), is_right, "{report}");
-            look_at_verdict(&mut report, &status);
-            assert!(report.findings.len() <= 1, "it is said once: {report}");
-        }
-    }
-
-    #[test]
-    fn answer_of_a_dial_back_has_its_age_in_every_role() {
-        for role in [Role::Node, Role::Indexer, Role::Native] {
-            let (mut status, mut report) = (example(), empty());
-            status.role = role;
-            look_at_reach(&mut report, &status);
-            let text = report.to_string();
-            assert!(text.contains("reachable: from outside: no"), "{text}");
-            assert!(text.contains("2 min ago"), "{text}");
-        }
-    }
-
-    #[test]
-    fn directory_of_another_user_is_no_fault() {
-        let scratch = crate::daemon::testdir::TestDir::new();
-        let mut report = empty();
-        let closed = Err(io::ErrorKind::PermissionDenied.into());
-        look_at_files(&mut report, scratch.path(), closed);
-        assert!(report.is_ok(), "{report}");
-        assert!(report.to_string().contains("not for this user"), "{report}");
-        look_at_files(&mut report, scratch.path(), Ok(()));
-        assert!(!report.is_ok(), "there is no identity: {report}");
-    }
-
-    #[test]
-    fn without_a_daemon_the_directory_is_looked_at_and_that_none_runs_is_wrong() {
-        let scratch = crate::daemon::testdir::TestDir::new();
-        let report = examine(Some(scratch.path()), &|_| None).unwrap();
-        assert!(!report.is_ok());
-        let text = report.to_string();
-        for part in [
-            "critical  daemon: no daemon runs on",
-            "identity: there is no identity",
-            "clock",
-        ] {
-            assert!(text.contains(part), "{text}");
-        }
-    }
-}
+mod tests;

@@ -16,7 +16,12 @@ use crate::daemon::{capacity::CapacityReport, doctor};
 
 /// Runs the command.
 pub(super) fn run(args: &cli::Support) -> Result<(), Failure> {
-    let text = gather(one_dir(&args.data_dir, &args.dir)?)?;
+    let dir = one_dir(&args.data_dir, &args.dir)?;
+    // What was typed wrongly is told before a file is made of it.
+    if let Some(missing) = dir.map(Path::new).filter(|dir| !dir.is_dir()) {
+        return Err(Error::NoDirectory(missing.to_path_buf()).into());
+    }
+    let text = gather(dir)?;
     if args.file == "-" {
         return print(text.trim_end());
     }

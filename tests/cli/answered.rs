@@ -7,6 +7,7 @@ use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, SystemTime};
 
 use super::home::{Home, answering, answering_with};
 use super::snapshots::{answer, differs, masked};
@@ -73,6 +74,10 @@ fn settled(home: &Home) -> PathBuf {
     fs::create_dir(&dir).unwrap();
     let identity = dir.join("identity");
     fs::write(&identity, include_bytes!("identity.key")).unwrap();
+    // A new one would be noted, with its age.
+    let yesterday = SystemTime::now() - Duration::from_secs(86_400);
+    let file = fs::File::options().write(true).open(&identity).unwrap();
+    file.set_modified(yesterday).unwrap();
     for (path, mode) in [(&identity, 0o600), (&dir, 0o700)] {
         fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
     }
@@ -182,6 +187,15 @@ fn drain_tells_of_each_node_that_moves() {
     });
     let changed = on_terminals(&home, &["drain"], "drain-moves");
     assert!(changed.is_empty(), "{}", changed.join("\n"));
+}
+
+#[test]
+fn support_of_a_directory_that_is_missing_fails_and_writes_nothing() {
+    let home = Home::new();
+    let (file, dir) = (home.path("support.txt"), home.path("mistyped"));
+    home.run(&["support", &file, &dir])
+        .failed(1, &["there is no directory", &dir]);
+    assert!(!std::path::Path::new(&file).exists());
 }
 
 #[test]

@@ -4,7 +4,7 @@
 //! Invariants: a key is never overwritten; a file that the group or others can access, or that is
 //! no Ed25519 key, is an error.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -75,12 +75,38 @@ pub(super) fn load_or_create(dir: &Path) -> Result<Keypair, StorageError> {
     let keypair =
         made.map_err(|error| StorageError::io("create the identity", &dir.join(IDENTITY))(error))?;
     // A mistyped directory shows in nothing else: it is made, too.
+    let others = match beside(dir) {
+        others if others.is_empty() => String::new(),
+        others => format!("; beside it, there is one in {}", others.join(", ")),
+    };
     log::info!(
         "made a new identity in {}, which had none: to others this is a new peer. If the device had \
-         one before, this is not its data directory",
+         one before, this is not its data directory{others}",
         dir.display()
     );
     Ok(keypair)
+}
+
+/// Directories with an identity that are named, and those that are looked at.
+const MOST_NAMED: usize = 4;
+const MOST_LOOKED_AT: usize = 256;
+
+/// The directories beside this one that have an identity.
+pub(crate) fn beside(dir: &Path) -> Vec<String> {
+    let parent = match dir.parent() {
+        Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
+        Some(parent) => parent,
+        None => return Vec::new(),
+    };
+    let all = fs::read_dir(parent)
+        .into_iter()
+        .flatten()
+        .take(MOST_LOOKED_AT);
+    let all = all.filter_map(|entry| Some(entry.ok()?.path()));
+    let others = all.filter(|path| path.file_name() != dir.file_name());
+    let with_identity = others.filter(|path| path.join(IDENTITY).is_file());
+    let named = with_identity.take(MOST_NAMED);
+    named.map(|path| path.display().to_string()).collect()
 }
 
 /// Where an imported identity comes from.
