@@ -226,6 +226,17 @@ fn find(args: &Find) -> Result<(), Failure> {
         );
         return Err(Failure::new(USAGE, sentence));
     }
+    if let Some((begin, _)) = args.query.split_once(['*', '?']) {
+        let list = match begin {
+            "" => "`oc-discovery nodes` lists all".to_owned(),
+            _ => format!("`oc-discovery nodes --name {begin}` lists those that begin so"),
+        };
+        let sentence = format!(
+            "{} is a pattern, and find looks for one exact name or peer id; {list}",
+            args.query
+        );
+        return Err(Failure::new(USAGE, sentence));
+    }
     let query = NameOrPeerId::parse(&args.query)?;
     let name = query.as_str().to_owned();
     let ends_an_id = ends_a_peer_id(&args.query);
@@ -299,8 +310,12 @@ fn server_with(args: &Find, id: &str) -> Option<String> {
     let status = asked.value;
     if status.peer_id.ends_with(end) {
         let role = status.role;
+        let lack = match role == Role::Node && status.leases.is_empty() {
+            true => ", which holds no lease, so that no peer can find it",
+            false => "",
+        };
         return Some(format!(
-            "that is the {role} on this host; `oc-discovery status` shows it"
+            "that is the {role} on this host{lack}; `oc-discovery status` shows it"
         ));
     }
     let servers = status.servers.into_iter().map(|it| (it.role, it.peer_id));

@@ -70,7 +70,7 @@ pub(crate) struct ShowGrant {
     #[argh(switch)]
     pub(crate) json: bool,
 
-    /// the line of text, or - for stdin
+    /// the line of text, a file with it, the list beside the key, or - for stdin
     #[argh(positional, arg_name = "grant")]
     pub(crate) grant: String,
 }

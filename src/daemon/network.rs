@@ -14,7 +14,7 @@ use data_encoding::BASE64URL_NOPAD;
 use libp2p::identity::Keypair;
 
 pub(crate) use self::date::end_of;
-pub(crate) use self::shown::show;
+pub(crate) use self::shown::{line_in, show};
 use super::clock::BUILD_MS;
 pub(crate) use super::report::text;
 use super::storage::{StorageError, network as files};

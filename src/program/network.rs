@@ -91,12 +91,18 @@ fn grant(args: &Grant) -> Result<(), Failure> {
             false => print(grant)?,
         }
     }
+    if wish.until_ms.is_none() {
+        note(
+            "granted without an end: --until YYYY-MM-DD gives a last day, `network revoke` ends it before",
+        );
+    }
     Ok(())
 }
 
 fn show(args: &ShowGrant) -> Result<(), Failure> {
     let line = match args.grant.as_str() {
         "-" => stdin()?,
+        file if Path::new(file).is_file() => network::line_in(Path::new(file))?,
         line => line.to_owned(),
     };
     let shown = network::show(&line, wall())?;

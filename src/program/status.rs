@@ -55,7 +55,8 @@ pub(super) fn run(args: &cli::Status) -> Result<(), Failure> {
     }
     let sheet = Sheet {
         status: &answer.value,
-        width: width::of_stdout().unwrap_or(width::USUAL),
+        // What goes to another program or to a file is never cut.
+        width: width::of_stdout().unwrap_or(usize::MAX),
         colour: width::takes_colour(),
         all: args.all,
     };

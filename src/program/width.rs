@@ -8,7 +8,7 @@ use std::io::{self, IsTerminal as _};
 use rustix::termios::tcgetwinsize;
 
 /// The terminal's width if it is not known.
-pub(super) const USUAL: usize = 80;
+const USUAL: usize = 80;
 
 /// Letters of two columns: those of East Asia that Unicode calls wide or full-width, and emoji.
 const WIDE: [(u32, u32); 9] = [

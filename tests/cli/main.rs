@@ -26,7 +26,7 @@ use miniserde::{Deserialize, json};
 use oc_discovery::protocol::capacities::CAPACITIES;
 use rustix::process::{Pid, Signal, kill_process};
 
-use home::{Ended, Home, answering};
+use home::{Ended, Home, answering, answering_with};
 
 /// Of the status below.
 const ID: &str = "12D3KooW9dwtq5H8YqVXiRsE7Y2zvRUfqr1mVJotFe7zM222ib1y";
@@ -222,6 +222,22 @@ fn only_daemon_is_asked_without_being_named() {
 }
 
 #[test]
+fn status_that_no_terminal_shows_is_not_cut() {
+    let long =
+        "a cause of eighty columns and more, which a person may want to read to its very end: full";
+    let answer = include_str!("answers/node-critical.json").trim_end();
+    let answer = answer.replace("no route to host", long);
+    assert!(answer.contains(long), "the example has another cause");
+    let home = Home::new();
+    answering_with(&home.data_dir("node"), move |_| answer.clone());
+    let text = home.run(&["status"]);
+    assert!(
+        text.done().lines().any(|line| line.contains(long)),
+        "{text:?}"
+    );
+}
+
+#[test]
 fn directory_is_given_once_as_an_option_or_by_itself() {
     let home = Home::new();
     let (native, node) = (home.data_dir("native"), home.data_dir("node"));
@@ -341,6 +357,10 @@ fn find_prints_every_claimant_or_fails() {
     let unknown = home.run(&["find", "cam"]);
     unknown.failed(1, &["cam"]);
     assert_eq!(unknown.stdout, "");
+    home.run(&["find", "pump-*"])
+        .usage(&["pump-* is a pattern", "nodes --name pump-`"]);
+    home.run(&["find", "*"])
+        .usage(&["`oc-discovery nodes` lists all"]);
 }
 
 #[test]

@@ -106,11 +106,42 @@ fn grant_is_one_line_that_says_what_was_typed() {
 }
 
 #[test]
+fn grant_without_an_end_says_so_and_is_shown_from_a_file_as_the_kept_list_is() {
+    let home = Home::new();
+    let (key, _) = made(&home);
+    let endless = home.run(&["network", "grant", "--key", &key, "--role", "node", ID]);
+    assert_eq!(endless.code, Some(0));
+    assert_eq!(endless.stderr.lines().count(), 1, "{endless:?}");
+    assert!(endless.stderr.contains("without an end"), "{endless:?}");
+    let file = home.path("grant");
+    fs::write(&file, &endless.stdout).unwrap();
+    let of_file = home.run(&["network", "show", &file]);
+    assert!(of_file.done().contains("ends       never"), "{of_file:?}");
+
+    let revoked = home.run(&["network", "revoke", "--key", &key, OTHER]);
+    let of_line = home.run(&["network", "show", revoked.done().trim_end()]);
+    let kept = home.run(&["network", "show", &format!("{key}.revoked")]);
+    assert!(kept.done().contains(OTHER), "{kept:?}");
+    assert_eq!(kept.done(), of_line.done());
+    let no_grant = home.run(&["network", "show", &key]);
+    no_grant.failed(1, &["this is no grant", "a file with it"]);
+}
+
+#[test]
 fn ids_from_stdin_are_granted_line_for_line_or_not_at_all() {
     let home = Home::new();
     let (key, _) = made(&home);
     let args = [
-        "network", "grant", "--key", &key, "--role", "node", "--json", "-",
+        "network",
+        "grant",
+        "--key",
+        &key,
+        "--role",
+        "node",
+        "--until",
+        "9999-12-31",
+        "--json",
+        "-",
     ];
     let granted = with_stdin(&home, &args, &format!("{ID}\n\n  {OTHER}\n"));
     let lines: Vec<serde_json::Value> = granted
@@ -194,7 +225,8 @@ fn revoked_device_is_in_the_list_and_gets_no_grant() {
 fn line_that_was_changed_or_cut_is_not_shown() {
     let home = Home::new();
     let (key, _) = made(&home);
-    let line = line_of(&home.run(&["network", "grant", "--key", &key, "--role", "node", ID]));
+    let args = ["network", "grant", "--key", &key, "--role", "node"];
+    let line = line_of(&home.run(&[&args[..], &["--until", "9999-12-31", ID]].concat()));
     let swapped = match line.split_at(line.len() / 2) {
         (begin, end) if end.starts_with('A') => format!("{begin}B{}", &end[1..]),
         (begin, end) => format!("{begin}A{}", &end[1..]),

@@ -2,6 +2,9 @@
 //! interface: they are never renamed.
 
 use std::fmt;
+use std::fs::File;
+use std::io::Read as _;
+use std::path::Path;
 
 use data_encoding::BASE64URL_NOPAD;
 use miniserde::{Serialize, json};
@@ -52,6 +55,38 @@ pub(crate) struct ShownList {
     peers: Vec<String>,
 }
 
+/// Bytes of a file at most: a line of text, or what it is made of.
+const MOST_BYTES: u64 = 8 * 1024;
+
+/// The line of text in a file; of a signed list as it is kept beside a network's key, the line that
+/// is made of it.
+///
+/// # Errors
+/// The file cannot be read, or has more bytes than a list.
+pub(crate) fn line_in(file: &Path) -> Result<String, Error> {
+    let failed = |why: &dyn fmt::Display| {
+        Error::Failed(format!(
+            "{}: {why}: give a line of `oc-discovery network grant`, a file with one, or the list beside the key",
+            file.display()
+        ))
+    };
+    let opened = File::open(file).map_err(|error| failed(&error))?;
+    let mut bytes = Vec::new();
+    let read = opened.take(MOST_BYTES + 1).read_to_end(&mut bytes);
+    read.map_err(|error| failed(&error))?;
+    if bytes.len() as u64 > MOST_BYTES {
+        return Err(failed(&"it is too long for a grant or a list"));
+    }
+    let is_line = bytes
+        .trim_ascii()
+        .iter()
+        .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'));
+    Ok(match is_line {
+        true => String::from_utf8_lossy(&bytes).into_owned(),
+        false => BASE64URL_NOPAD.encode(&bytes),
+    })
+}
+
 /// Reads a line of text, which `network grant` or `network revoke` has printed. `now_ms`: ms since
 /// the Unix epoch.
 ///
@@ -75,7 +110,8 @@ pub(crate) fn show(line: &str, now_ms: u64) -> Result<Shown, Error> {
     };
     shown.map_err(|error| {
         Error::Failed(format!(
-            "this is no grant and no revocation list: {error}; give one whole line of `oc-discovery network grant`"
+            "this is no grant and no revocation list: {error}; give one whole line of `oc-discovery network grant` or `revoke`, or a \
+             file with it"
         ))
     })
 }
