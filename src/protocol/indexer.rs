@@ -194,7 +194,7 @@ impl<const N: usize> Indexer<N> {
                 self.directory.unlist(now, &record.peer, Presence::Lost);
             });
         }
-        let memory = self.directory.memory_of(sender.peer);
+        let memory = || self.directory.memory_of(sender.peer);
         if let Some(ack) = self.stream_records.no_room_for(now, sender, memory) {
             return ack.into();
         }

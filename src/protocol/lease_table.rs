@@ -232,11 +232,12 @@ impl<const S: usize> LeaseTable<S> {
         &mut self,
         now: Instant,
         sender: &Sender<'_>,
-        memory: Memory,
+        memory: impl FnOnce() -> Memory,
     ) -> Option<Ack<'static>> {
         if !sender.is_newcomer() {
             return None;
         }
+        let memory = memory();
         if memory != Memory::Configured
             && let Some(reason) = self.flaps.refusal(now, sender.peer)
         {

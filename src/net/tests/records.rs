@@ -4,9 +4,11 @@
 use std::time::{Duration, Instant};
 
 use libp2p::{
-    Multiaddr,
+    Multiaddr, PeerId,
     kad::{Quorum, Record, store::RecordStore},
+    swarm::ConnectionId,
 };
+use smol::future::yield_now;
 
 use super::world::{World, id_of, key};
 use crate::{
@@ -230,5 +232,51 @@ fn loopback_addresses_leave_the_routing_table_when_a_far_peer_connects() {
         );
         net.confine();
         assert!(dht::routing::addresses(kademlia(&mut world, 0), &other).is_empty());
+    });
+}
+
+/// Where the routing table of the first peer has this one.
+fn routed(world: &mut World, peer: &PeerId) -> Vec<Multiaddr> {
+    dht::routing::addresses(kademlia(world, 0), peer)
+}
+
+#[test]
+fn a_server_is_in_the_routing_table_only_where_a_dial_has_found_it() {
+    block_on(async {
+        let mut world = World::new(&PAIR).await;
+        let there = world.multiaddr(1);
+        let (peer, stranger) = (world.id(1).into(), id_of(&key(60)).into());
+        // No connection of this process comes from there.
+        let connection = ConnectionId::new_unchecked(usize::MAX);
+        for id in [peer, stranger] {
+            let addrs = [there.clone()].into_iter();
+            world.net(0).claimed(id, connection, addrs);
+        }
+        assert!(routed(&mut world, &peer).is_empty());
+        while !world.net(0).dht.claims.is_idle() {
+            world.meanwhile(yield_now(), |_, _, _| {}).await;
+        }
+        assert_eq!(routed(&mut world, &peer).len(), 1);
+        assert!(routed(&mut world, &stranger).is_empty());
+        // After the wrong claim, nobody's is dialled there.
+        let addrs = [there].into_iter();
+        world.net(0).claimed(stranger, connection, addrs);
+        assert!(world.net(0).dht.claims.is_idle());
+    });
+}
+
+#[test]
+fn a_server_that_cannot_be_dialled_is_taken_out_of_the_routing_table() {
+    block_on(async {
+        let mut world = World::new(&[Role::Native]).await;
+        let gone: PeerId = id_of(&key(60)).into();
+        // Port 1 of this host has no listener.
+        let nowhere = "/ip4/127.0.0.1/tcp/1".parse().unwrap();
+        kademlia(&mut world, 0).add_address(&gone, nowhere);
+        assert_eq!(routed(&mut world, &gone).len(), 1);
+        kademlia(&mut world, 0).get_closest_peers(gone);
+        while !routed(&mut world, &gone).is_empty() {
+            world.meanwhile(yield_now(), |_, _, _| {}).await;
+        }
     });
 }

@@ -121,7 +121,7 @@ mod tests {
                 moved: false,
                 slot: None,
             };
-            let ack = self.table.no_room_for(NOW, &sender, memory);
+            let ack = self.table.no_room_for(NOW, &sender, || memory);
             if ack.is_none() {
                 self.table
                     .renew(NOW, &sender, Role::Node, Duration::from_secs(90));

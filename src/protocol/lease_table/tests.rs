@@ -154,7 +154,7 @@ fn a_full_table_refuses_newcomers_and_still_renews() {
     let mut no_room_for = |n| {
         let from = peer(n);
         let sender = table.admit(&from, StreamId(9), &beat).unwrap();
-        table.no_room_for(at(1), &sender, Memory::None)
+        table.no_room_for(at(1), &sender, || Memory::None)
     };
     let ack = no_room_for(5).unwrap();
     assert_eq!(ack.code, AckCode::Full);

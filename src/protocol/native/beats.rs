@@ -83,7 +83,7 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
     ) -> BeatOutcome<'static> {
         let from = sender.peer;
         self.make_room(now, from);
-        let memory = self.directory.memory_of(sender.peer);
+        let memory = || self.directory.memory_of(sender.peer);
         if let Some(ack) = self.stream_records.no_room_for(now, sender, memory) {
             return ack.into();
         }
@@ -159,7 +159,7 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
             )
             .into();
         }
-        let memory = self.directory.memory_of(sender.peer);
+        let memory = || self.directory.memory_of(sender.peer);
         if let Some(ack) = self.stream_records.no_room_for(now, sender, memory) {
             return ack.into();
         }

@@ -74,7 +74,7 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
             )
             .into();
         }
-        let memory = match is_fellow {
+        let memory = || match is_fellow {
             true => Memory::Configured,
             false => self.directory.memory_of(from),
         };
