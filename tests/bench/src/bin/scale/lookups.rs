@@ -214,11 +214,12 @@ impl<'w> Lookup<'w> {
     /// Carries all actions out. Returns the end of the lookup when it is over.
     fn drain(&mut self, of: (PeerNo, LookupId), sought: PeerNo) -> Option<End> {
         let (now, sought) = (self.instant(), self.world.id(sought));
+        let own_ms = self.world.own_ms();
         let all: Vec<_> = self.processes.keys().copied().collect();
         for no in all {
             while let Some(action) = {
                 let process = self.processes.get_mut(&no)?;
-                process.slots.poll(now, self.world.machine_mut(no))
+                process.slots.poll(now, own_ms, self.world.machine_mut(no))
             } {
                 let LookupAction::Done { lookup } = action else {
                     self.act(no, action);

@@ -368,7 +368,7 @@ impl World {
         Instant::from_millis(self.now)
     }
 
-    fn own_ms(&self) -> u64 {
+    pub fn own_ms(&self) -> u64 {
         EPOCH + self.now
     }
 }
