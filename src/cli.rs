@@ -71,7 +71,8 @@ fn split(args: &[String]) -> Vec<&str> {
     let mut words = Vec::new();
     let first = args.first().map(String::as_str);
     // For these commands it stands for stdin or stdout; argh would take it for an option.
-    let is_stream = |arg| arg == "-" && matches!(first, Some("identity" | "network" | "support"));
+    let is_stream =
+        |arg| arg == "-" && matches!(first, Some("identity" | "network" | "revoke" | "support"));
     let mut args = args.iter().map(String::as_str);
     for arg in args.by_ref() {
         match arg.split_once('=') {
@@ -241,6 +242,7 @@ pub(crate) enum Command {
     Watch(Watch),
     Indexers(Indexers),
     Drain(Drain),
+    Revoke(GiveList),
     Config(Config),
     Reload(Reload),
     Id(Id),
@@ -416,6 +418,24 @@ pub(crate) struct Drain {
     /// the same as --data-dir
     #[argh(positional, arg_name = "dir")]
     pub(crate) dir: Option<String>,
+}
+
+/// Give a running daemon the revocation list of its closed network, which it passes on to all
+/// members.
+#[derive(Debug, FromArgs)]
+#[argh(subcommand, name = "revoke", help_triggers("-h", "--help", "help"))]
+pub(crate) struct GiveList {
+    /// data directory of the daemon (default: that of the only daemon that runs)
+    #[argh(option, arg_name = "dir")]
+    pub(crate) data_dir: Option<String>,
+
+    /// print JSON, one object on one line (default: text for a person)
+    #[argh(switch)]
+    pub(crate) json: bool,
+
+    /// the file with the line that network revoke has printed, or - for stdin
+    #[argh(positional, arg_name = "file")]
+    pub(crate) file: String,
 }
 
 /// Print the peer id of a daemon, running or not.

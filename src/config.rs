@@ -72,7 +72,9 @@ pub(crate) use settings::Setting;
 pub(crate) use shown::ConfigReport;
 #[cfg(feature = "program")]
 pub(crate) use values::LogFormat;
-use values::{beat_interval, connections, duration_or, interval, min_indexers, psk};
+use values::{
+    beat_interval, connections, duration_or, grant, interval, min_indexers, network, psk,
+};
 #[cfg(feature = "dns")]
 use values::{dns, dns_zone};
 #[cfg(feature = "http")]
@@ -167,6 +169,10 @@ pub(crate) struct Config {
     pub natives: Vec<NativeAddr>,
     /// `swarm.key` file of a private network. `None`: any peer may join.
     pub psk: Option<PathBuf>,
+    /// The closed network that this process deals with. `None`: with every peer.
+    pub network: Option<PeerId>,
+    /// The file of its grant there. `None`: the file `grant` in its data directory, if it is there.
+    pub grant: Option<PathBuf>,
     /// Natives are found, and one is announced, by multicast DNS.
     #[cfg(feature = "mdns")]
     pub mdns: bool,
@@ -276,6 +282,8 @@ impl Config {
             announce_only: flags.announce_only,
             natives: natives(&flags.native)?,
             psk: flags.psk.as_deref().map(psk).transpose()?,
+            network: flags.network.as_deref().map(network).transpose()?,
+            grant: flags.grant.as_deref().map(grant).transpose()?,
             #[cfg(feature = "mdns")]
             mdns: flags.mdns,
             trust_lan: trust_lan(role, flags)?,

@@ -165,6 +165,7 @@ fn execute(command: Command) -> Result<(), Failure> {
         Command::Identity(args) => identity::run(&args),
         Command::Network(args) => network::run(&args),
         Command::Drain(args) => drain::run(&args),
+        Command::Revoke(args) => network::give_list(&args),
         Command::Config(args) => config::run(&args.command),
         Command::Reload(args) => config::reload(&args),
         Command::Id(args) => {

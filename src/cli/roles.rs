@@ -49,6 +49,16 @@ macro_rules! daemon {
             #[argh(option, arg_name = "file")]
             psk: Option<String>,
 
+            /// id of the closed network: refuse every peer without a grant of it (default: grants
+            /// are ignored)
+            #[argh(option, arg_name = "id")]
+            network: Option<String>,
+
+            /// file with the grant of this device in a closed network (default: the file grant in
+            /// the data directory, if it is there)
+            #[argh(option, arg_name = "file")]
+            grant: Option<String>,
+
             /// neither announce a native nor ask for natives by multicast DNS (default: UDP port
             /// 5353 of the local links)
             #[cfg(feature = "mdns")]
@@ -140,6 +150,8 @@ macro_rules! daemon {
                     announce_only: self.announce_only,
                     native: self.native,
                     psk: self.psk,
+                    network: self.network,
+                    grant: self.grant,
                     #[cfg(feature = "mdns")]
                     mdns: !self.no_mdns,
                     trust_lan: self.trust_lan,

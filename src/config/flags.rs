@@ -15,6 +15,8 @@ pub(crate) struct Flags {
     pub announce_only: bool,
     pub native: Vec<String>,
     pub psk: Option<String>,
+    pub network: Option<String>,
+    pub grant: Option<String>,
     /// Multicast DNS is used, which the command line turns on unless it is told otherwise.
     #[cfg(feature = "mdns")]
     pub mdns: bool,

@@ -168,6 +168,24 @@ pub(crate) const SETTINGS: &[Setting] = &[
         slot: |flags| Slot::One(&mut flags.psk),
         show: |config| texts(config.psk.iter().map(|file| file.display())),
     },
+    Setting {
+        name: "network",
+        kind: Kind::Text,
+        roles: ALL,
+        reloads: true,
+        help: "id of the closed network: peers without a grant are refused",
+        slot: |flags| Slot::One(&mut flags.network),
+        show: |config| texts(config.network),
+    },
+    Setting {
+        name: "grant",
+        kind: Kind::Text,
+        roles: ALL,
+        reloads: true,
+        help: "file with the grant of this device",
+        slot: |flags| Slot::One(&mut flags.grant),
+        show: |config| texts(config.grant.iter().map(|file| file.display())),
+    },
     #[cfg(feature = "mdns")]
     Setting {
         name: "no-mdns",

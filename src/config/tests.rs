@@ -54,6 +54,8 @@ fn defaults_need_no_flag_in_any_role() {
                 announce_only: false,
                 natives: vec![],
                 psk: None,
+                network: None,
+                grant: None,
                 #[cfg(feature = "mdns")]
                 mdns: false,
                 trust_lan: false,

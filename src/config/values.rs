@@ -11,10 +11,11 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use libp2p::PeerId;
 #[cfg(feature = "program")]
 use log::LevelFilter;
 
-use super::{Error, INTERVAL_MAX, INTERVAL_MIN, MIN_CONNECTIONS};
+use super::{Error, INTERVAL_MAX, INTERVAL_MIN, MIN_CONNECTIONS, peer_id_fault};
 #[cfg(feature = "dns")]
 use crate::protocol::zone::{MAX_ZONE_LEN, Zone};
 use crate::protocol::{
@@ -26,6 +27,23 @@ use crate::protocol::{
     },
     node::MAX_MIN_INDEXERS,
 };
+
+/// The id of a closed network.
+pub(super) fn network(value: &str) -> Result<PeerId, Error> {
+    let id = value.parse::<PeerId>();
+    let id = id
+        .ok()
+        .filter(|id| crate::protocol::PeerId::try_from(*id).is_ok());
+    id.ok_or_else(|| Error::new("--network", value, peer_id_fault(value)))
+}
+
+/// The file of the own grant.
+pub(super) fn grant(value: &str) -> Result<PathBuf, Error> {
+    match value {
+        "" => Err(Error::new("--grant", value, "give the file with the grant")),
+        file => Ok(file.into()),
+    }
+}
 
 pub(super) fn psk(value: &str) -> Result<PathBuf, Error> {
     if value.is_empty() {

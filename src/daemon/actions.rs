@@ -91,6 +91,14 @@ impl Driver<'_> {
                 let machine = self.env.endpoint.machine();
                 self.env.net.set_slots(|peer| machine.reserves_slot(peer));
             }
+            Action::Admit { peer } => self.env.net.admit(peer),
+            #[cfg(feature = "program")]
+            Action::Expel { peer, denial } => self.expel(&peer, &denial),
+            #[cfg(feature = "program")]
+            Action::KeepRevocations => self.keep_revocations(),
+            // A node of another program is in an open network.
+            #[cfg(not(feature = "program"))]
+            Action::Expel { .. } | Action::KeepRevocations => {}
             Action::KeepHouse => self.keep_house(),
             Action::End { answered } => self.end(answered),
             Action::Refreshed { peer } => self.log_refreshed(&peer),

@@ -5,7 +5,7 @@
 
 use super::{driver::Driver, life::short, mistakes::peer_flapping};
 use crate::{
-    net::{BeatFrame, Frame, each::each},
+    net::{BeatFrame, Frame, each::each, envelope::Libp2p},
     protocol::{
         Ack, AckCode, Arrival, Input, Instant, LeaseAnswer, PeerId, StreamId, TransportAddr,
         codec::{
@@ -47,8 +47,8 @@ impl Driver<'_> {
 
     fn take_beat(&mut self, now: Instant, frame: BeatFrame, place: Place) {
         let (peer, stream) = (frame.peer, frame.stream);
-        let beat = match self.env.net.read_beat(&frame) {
-            Ok(beat) => beat,
+        let (beat, membership) = match self.env.net.read_beat(&frame) {
+            Ok(read) => read,
             Err(why) => {
                 let peer = &peer;
                 self.log_malformed(peer, Frame::Beat, &why);
@@ -59,7 +59,12 @@ impl Driver<'_> {
             ms: self.env.own_ms(),
             synchronised: self.synchronised,
         };
+        let times = self.env.times();
         let endpoint = &mut self.env.endpoint;
+        let record = beat.record.as_ref();
+        let record = record.map(|record| (Kind::of(beat.role), record.envelope));
+        endpoint.shown(times, &peer, membership, record, &Libp2p);
+        let denial = endpoint.denial_of(&peer, &beat);
         let Some(outcome) = endpoint.beat(now, (&peer, stream), place, &beat) else {
             drop(beat);
             return self.held_beats.push(frame);
@@ -89,6 +94,10 @@ impl Driver<'_> {
                 _ => self.counters.refusals_refused += 1,
             }
             let about = self.env.about("refused", beat.role.name(), &peer, source);
+            #[cfg(feature = "program")]
+            if let Some(denial) = &denial {
+                self.note_stranger(&peer, beat.role, denial);
+            }
             match arrival {
                 // The name is that of the device that is kept. Both are told as a problem.
                 Arrival::Rival => log::debug!("gives {from} no lease, and answers: {reason}"),

@@ -76,6 +76,9 @@ pub(crate) enum OperatorRequest {
     /// Hand the nodes of an indexer over, or take nodes again. Answered with
     /// [`Drained`](super::drain::Drained).
     Drain(DrainCall),
+    /// To take a revocation list, a line of text. Answered with
+    /// [`Revoked`](super::members::Revoked).
+    Revoke(String),
     /// The nodes of the network. Answered in parts: with a [`NodeRow`](super::status::NodeRow) for
     /// each, and with a [`ListTally`](super::status::ListTally) from time to time and at the end.
     Nodes(NodeQuery),
@@ -142,6 +145,7 @@ impl fmt::Display for OperatorRequest {
             OperatorRequest::Drain(DrainCall::Begin) => f.write_str("drain"),
             OperatorRequest::Drain(DrainCall::Look) => f.write_str("drain look"),
             OperatorRequest::Drain(DrainCall::Undo) => f.write_str("drain undo"),
+            OperatorRequest::Revoke(line) => write!(f, "revoke {line}"),
             OperatorRequest::Nodes(query) => write!(f, "nodes {}", json::to_string(query)),
             OperatorRequest::Watch(query) => write!(f, "watch {}", json::to_string(query)),
         }

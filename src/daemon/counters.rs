@@ -31,6 +31,8 @@ pub(super) struct Counters {
     pub(super) ends_yielded: u64,
     /// Leases of peers that have another role now.
     pub(super) ends_new_role: u64,
+    /// Leases of peers that do not belong to the closed network, or not any more.
+    pub(super) ends_expelled: u64,
     /// Beats that were answered `full`.
     pub(super) refusals_full: u64,
     /// Beats that were answered `refused`, for other reasons than the next.
@@ -39,6 +41,9 @@ pub(super) struct Counters {
     pub(super) refusals_resting: u64,
     /// Heartbeat streams that were ended because their beats came too fast.
     pub(super) streams_too_fast: u64,
+    /// Beats that were refused because their sender is no member of the closed network.
+    #[cfg(feature = "program")]
+    pub(super) denied_members: u64,
     /// Times that two devices were found to use one identity.
     pub(super) contested_identities: u64,
     /// Leases that servers granted to this process.
@@ -93,10 +98,13 @@ impl Counters {
             ("ends_lost", self.ends_lost),
             ("ends_yielded", self.ends_yielded),
             ("ends_new_role", self.ends_new_role),
+            ("ends_expelled", self.ends_expelled),
             ("refusals_full", self.refusals_full),
             ("refusals_refused", self.refusals_refused),
             ("refusals_resting", self.refusals_resting),
             ("streams_too_fast", self.streams_too_fast),
+            #[cfg(feature = "program")]
+            ("denied_members", self.denied_members),
             ("contested_identities", self.contested_identities),
             ("leases_granted", self.leases_granted),
             ("leases_lost", self.leases_lost),
@@ -151,6 +159,7 @@ impl Counters {
             EndCause::Lost | EndCause::Released => &mut self.ends_lost,
             EndCause::Yielded => &mut self.ends_yielded,
             EndCause::NewRole => &mut self.ends_new_role,
+            EndCause::Expelled => &mut self.ends_expelled,
         } += 1;
     }
 

@@ -57,6 +57,8 @@ pub(super) fn decided(action: &Action) {
         Action::Contested(_)
             | Action::Denied { .. }
             | Action::Refreshed { .. }
+            | Action::Expel { .. }
+            | Action::KeepRevocations
             | Action::Retry
             | Action::Slots
             | Action::Uncontested { .. }
@@ -117,6 +119,7 @@ impl fmt::Display for Decided<'_> {
                 let what = if *is_reserved { "reserves" } else { "releases" };
                 (what, Some(peer), ": the slot of its connection".to_owned())
             }
+            Action::Admit { peer } => ("admits", Some(peer), " to the closed network".to_owned()),
             Action::KeepHouse => ("keeps house", None, String::new()),
             Action::End { .. } => ("ends", None, String::new()),
             _ => ("something else", None, String::new()),
@@ -246,7 +249,7 @@ fn write(
 /// number.
 fn of(query: &Query) -> String {
     match query {
-        Query::Machine(peer) => format!(" {}", short(peer)),
+        Query::Machine(peer) | Query::Network(peer) => format!(" {}", short(peer)),
         Query::Lookup(query) => format!(" question {} of a lookup", query.0),
         Query::Listing { query, .. } => format!(" question {} of a listing", query.0),
     }

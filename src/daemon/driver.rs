@@ -39,7 +39,7 @@ use crate::{
     config::{Config, Role},
     net::{
         BeatFrame, FIRST_BEAT_TIMEOUT, Frame, Net, NetBounds, NetEvent, addrs::Announce,
-        each::each, limits::MAX_HANDSHAKES, netlink::Change,
+        each::each, envelope::Libp2p, limits::MAX_HANDSHAKES, netlink::Change,
     },
     protocol::{
         Entries, Input, Instant, PeerId, RequestId, StreamId,
@@ -112,6 +112,9 @@ pub(super) struct Driver<'m> {
     pub(super) files: Files,
     /// What is known of the configured natives before one is.
     pub(super) given: natives::Given,
+    /// The own grant in a closed network; `None` in an open one.
+    #[cfg(feature = "program")]
+    pub(super) member: Option<super::members::OwnGrant>,
     /// The fingerprint of the pre-shared key, which is no secret; `None`: there is no key.
     pub(super) key: Option<String>,
     pub(super) started: Instant,
@@ -161,7 +164,8 @@ impl<'m> Driver<'m> {
         }
         let checks = Checks::new(config, now, seed);
         let listings = listing::Listings::new(own);
-        let mut endpoint = Endpoint::new(now, machine, lookups, watches, listings, wall);
+        let endpoint = Endpoint::new(now, machine, lookups, watches, listings, wall);
+        let mut endpoint = endpoint.member_of(None);
         // The first record too has no service whose check has not passed yet.
         endpoint.offer(checks.health.offered());
         Ok(Self {
@@ -191,6 +195,8 @@ impl<'m> Driver<'m> {
             synchronised: clock::synchronised(),
             files: Files::new(config.data_dir.as_deref(), config.psk.as_deref()),
             given: natives::Given::of(&config.natives, &own),
+            #[cfg(feature = "program")]
+            member: None,
             key: key_of_network,
             started: now,
             paced: now,
@@ -353,6 +359,8 @@ impl<'m> Driver<'m> {
             Call::Find(what) => self.lookups.find(&mut self.env, &what, reply),
             #[cfg(feature = "program")]
             Call::Drain(call) => self.drain(call, reply),
+            #[cfg(feature = "program")]
+            Call::Revoke(line) => self.revoke(&line, reply),
             // The process around the loop answers these.
             #[cfg(feature = "program")]
             Call::Config | Call::Log | Call::Reload => {}
@@ -388,9 +396,14 @@ impl<'m> Driver<'m> {
                 cause,
                 ack,
                 clock,
+                shown,
             } => {
                 self.end_refusals(now, &server);
                 let (server, ack) = (&server, &ack.as_ack());
+                let (times, shown) = (self.env.times(), shown.membership());
+                let endpoint = &mut self.env.endpoint;
+                endpoint.shown(times, server, shown, None, &Libp2p);
+                let counts = endpoint.denial_of_server(server).is_none();
                 let input = Input::Acked {
                     server,
                     over,
@@ -399,7 +412,9 @@ impl<'m> Driver<'m> {
                     clock,
                 };
                 self.handle(now, input);
-                self.log_ack(now, server, cause, ack);
+                if counts {
+                    self.log_ack(now, server, cause, ack);
+                }
             }
             NetEvent::LeaseClosed { server, why } => {
                 let called = self.env.server(&server);
@@ -431,6 +446,7 @@ impl<'m> Driver<'m> {
                 },
             ),
             NetEvent::Dht(event) => self.on_dht(now, event),
+            NetEvent::Unproven { peer } => self.prove(peer),
             NetEvent::Watch(event) => {
                 if let Some((peer, why)) = self.watches.on_event(&mut self.env, event) {
                     self.log_malformed(&peer, Frame::Watch, &why);

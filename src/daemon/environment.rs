@@ -6,7 +6,9 @@ use super::{
 };
 use crate::{
     net::Net,
-    protocol::{Action, Input, Instant, Machine, PeerId, endpoint::Endpoint, restart},
+    protocol::{
+        Action, Input, Instant, Machine, PeerId, closed::Closed, endpoint::Endpoint, restart,
+    },
 };
 
 /// The core of the program.
@@ -16,6 +18,7 @@ pub(super) type ProgramEndpoint<'m> = Endpoint<
     &'m mut ProgramWatches,
     Box<ProgramListing>,
     MAX_LISTINGS,
+    Box<Closed>,
 >;
 
 /// The network side, the core and the time.

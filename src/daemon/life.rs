@@ -212,6 +212,7 @@ impl Driver<'_> {
             EndCause::Lost | EndCause::Released => "lost",
             EndCause::Yielded => "yielded",
             EndCause::NewRole => "new-role",
+            EndCause::Expelled => "expelled",
         };
         let about = self.env.about(code, end.role.name(), peer, source);
         each!(info, &about; "{}", ending(&called, end, placement));
@@ -281,6 +282,9 @@ fn ending(called: &str, end: &LeaseEnd, placement: Placement) -> String {
             "{called} has to go: places are short, and it holds a lease elsewhere; it was here for {held}"
         ),
         EndCause::NewRole => format!("{called} has another role now: it was here for {held}"),
+        EndCause::Expelled => {
+            format!("{called} does not belong to the network any more: it was here for {held}")
+        }
     }
 }
 

@@ -114,7 +114,7 @@ impl Lookups {
         request: &Request,
     ) {
         // The few requests of the machine always have room.
-        if !matches!(query, Query::Machine(_)) && !self.has_room() {
+        if !matches!(query, Query::Machine(_) | Query::Network(_)) && !self.has_room() {
             let (now, no_rows) = (env.now(), &mut |_, _: &Row<'_>| {});
             return env.endpoint.responded(now, query, None, &Libp2p, no_rows);
         }

@@ -87,6 +87,8 @@ impl Driver<'_> {
         ));
         all.extend(self.unreachable());
         all.extend(self.files.mistakes());
+        #[cfg(feature = "program")]
+        all.extend(self.own_membership());
         all.extend(early_clock(clock::wall()));
         all.extend(self.late_time());
         all.extend(self.given.has_itself.then(itself_as_native));

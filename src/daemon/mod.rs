@@ -57,6 +57,8 @@ pub(crate) mod logging;
 mod lookup;
 pub(crate) mod machines;
 #[cfg(feature = "program")]
+pub(crate) mod members;
+#[cfg(feature = "program")]
 pub(crate) mod metrics;
 mod mistakes;
 mod natives;

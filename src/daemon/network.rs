@@ -4,7 +4,7 @@
 //! Invariants: nothing is signed that a reader would refuse; the sequence of a list is above that
 //! of every list before, and above that of a list that was lost, as long as the clock goes forward.
 
-mod date;
+pub(super) mod date;
 mod shown;
 
 use std::fmt;

@@ -20,7 +20,7 @@ use super::{
     driver::Driver,
     keys::read_psk,
     life::short,
-    listen, load, logging, machines,
+    listen, load, logging, machines, members,
     notify::Notifier,
     outlet, reload,
     report::host_and_port,
@@ -65,7 +65,7 @@ async fn serve(loaded: Loaded, division: Division) -> Result<(), Error> {
     let dir = DataDir::open(dir).map_err(Error::new)?;
     let signals = Signals::new().map_err(no_signals)?;
     let psk = read_psk(config.psk.as_deref())?;
-    if psk.is_none() && config.role == Role::Native {
+    if psk.is_none() && config.network.is_none() && config.role == Role::Native {
         log::warn!(
             "any device that reaches this native may join: give all devices one key file with --psk to close it"
         );
@@ -73,7 +73,13 @@ async fn serve(loaded: Loaded, division: Division) -> Result<(), Error> {
     let places = machines::of_the_program(config.role)
         .ok_or_else(|| Error::new("this process runs a daemon already"))?;
     let peer = load(&dir, config.role)?;
+    let own =
+        crate::protocol::PeerId::try_from(peer.0.public().to_peer_id()).map_err(Error::new)?;
+    let grant = members::own_grant(&config, &own)?;
     let mut driver = untouched::keeping(|| Driver::new(&config, peer, psk, division.net, places))?;
+    if let Some(grant) = &grant {
+        driver.join(grant, config.network.is_some());
+    }
     log::info!("{}", beginning(&driver, &config, division.net.connections));
     listen::listen(&mut driver, &config)?;
     let group_dir = group_socket_dir(&env);
@@ -302,9 +308,10 @@ fn beginning(driver: &Driver<'_>, config: &Config, connections: usize) -> String
         .record
         .about()
         .map(|about| format!(" {}", about.name));
-    let network = match config.psk {
-        Some(_) => "in the network of the key file",
-        None => "in an open network",
+    let network = match (config.network, &config.psk) {
+        (Some(_), _) => "in a closed network",
+        (None, Some(_)) => "in the network of the key file",
+        (None, None) => "in an open network",
     };
     let natives = match config.natives.len() {
         0 => "no native configured".to_owned(),

@@ -11,7 +11,7 @@ use libp2p::{Multiaddr, identity::Keypair};
 use crate::net::envelope::DeviceService;
 use crate::{
     config::{Config, Role, name_of_host},
-    net::envelope::{About, sign_indexer, sign_node},
+    net::envelope::{About, Stamp, sign_own},
     protocol::{codec::record::SignError, signing::record_ttl},
 };
 
@@ -21,6 +21,8 @@ pub(super) struct OwnRecord {
     /// What a node announces about itself.
     about: Option<About>,
     ttl: Duration,
+    /// The envelope of the own grant in a closed network; empty in an open one.
+    grant: Vec<u8>,
     envelope: Option<Vec<u8>>,
 }
 
@@ -37,8 +39,15 @@ impl OwnRecord {
             key,
             about,
             ttl: record_ttl(config.lease),
+            grant: Vec::new(),
             envelope: None,
         }
+    }
+
+    /// The record has this grant when it is signed next.
+    #[cfg(feature = "program")]
+    pub(super) fn has_grant(&mut self, grant: Vec<u8>) {
+        self.grant = grant;
     }
 
     /// What a node announces about itself.
@@ -76,13 +85,14 @@ impl OwnRecord {
         addrs: &[Multiaddr],
         offered: u8,
     ) -> Result<(), SignError> {
-        let envelope = match &self.about {
-            None => sign_indexer(&self.key, sequence, own_ms, self.ttl, addrs),
-            Some(about) => {
-                let about = offers(about, offered);
-                sign_node(&self.key, sequence, own_ms, self.ttl, addrs, &about)
-            }
-        }?;
+        let stamp = Stamp {
+            sequence,
+            issued_at_ms: own_ms,
+            ttl: self.ttl,
+            grant: &self.grant,
+        };
+        let about = self.about.as_ref().map(|about| offers(about, offered));
+        let envelope = sign_own(&self.key, stamp, addrs, about.as_ref())?;
         self.envelope = Some(envelope);
         Ok(())
     }

@@ -10,7 +10,9 @@ use std::fmt;
 
 use miniserde::{Deserialize, Serialize};
 
-use super::{driver::Driver, logging, natives, problems::Mistake, status::Severity};
+use super::{
+    driver::Driver, logging, members::own_grant, natives, problems::Mistake, status::Severity,
+};
 use crate::{
     config::{Config, Faults, Loaded, Setting},
     net::addrs::Announce,
@@ -81,7 +83,15 @@ pub(super) fn reload(
     running: &mut Loaded,
     fresh: Result<Loaded, Faults>,
 ) -> Reloaded {
-    let fresh = match fresh {
+    let own = driver.env.own;
+    let checked = fresh.and_then(|fresh| match own_grant(&fresh.config, &own) {
+        Ok(_) => Ok(fresh),
+        Err(why) => Err(Faults {
+            sentences: vec![why.to_string()],
+            is_unread: false,
+        }),
+    });
+    let fresh = match checked {
         Ok(fresh) => fresh,
         Err(faults) => {
             for sentence in &faults.sentences {
@@ -96,6 +106,8 @@ pub(super) fn reload(
     let is_kept = |setting: &&'static Setting| match setting.name {
         // The new lease begins with the next start.
         "beat-interval" => after.beat_interval > before.lease / 3,
+        // An open network is left by a restart, and so is another one entered.
+        "network" => before.network.is_some(),
         _ => !setting.reloads,
     };
     let different = running.differences(&fresh);
@@ -173,6 +185,8 @@ fn taken_over(before: &Config, after: &Config) -> Config {
     };
     Config {
         natives: after.natives.clone(),
+        network: before.network.or(after.network),
+        grant: after.grant.clone(),
         announce: after.announce.clone(),
         announce_only: after.announce_only,
         trust_lan: after.trust_lan,
@@ -212,6 +226,7 @@ impl Driver<'_> {
             self.handle(now, Input::Paced(pace(after)));
             self.paced = now;
         }
+        self.rejoin(after);
         let announced = |config: &Config| Announce {
             first: config.announce.clone(),
             only: config.announce_only,

@@ -32,6 +32,9 @@ pub(crate) enum Call {
     /// `drain`: an indexer hands its nodes over.
     #[cfg(feature = "program")]
     Drain(super::drain::DrainCall),
+    /// `revoke LIST`: the revocation list of the closed network.
+    #[cfg(feature = "program")]
+    Revoke(String),
     /// `config`: the settings and where they come from. Only a process of its own has them.
     #[cfg(feature = "program")]
     Config,
@@ -234,6 +237,8 @@ pub(crate) enum CallAnswer {
     #[cfg(feature = "program")]
     Drained(super::drain::Drained),
     #[cfg(feature = "program")]
+    Revoked(super::members::Revoked),
+    #[cfg(feature = "program")]
     Config(crate::config::ConfigReport),
     #[cfg(feature = "program")]
     Log(super::logging::LogLines),
@@ -252,6 +257,7 @@ impl CallAnswer {
             Self::Indexers(list) => miniserde::json::to_string(list),
             Self::Found(found) => miniserde::json::to_string(found),
             Self::Drained(drained) => miniserde::json::to_string(drained),
+            Self::Revoked(revoked) => miniserde::json::to_string(revoked),
             Self::Config(report) => miniserde::json::to_string(report),
             Self::Log(lines) => miniserde::json::to_string(lines),
             Self::Reloaded(reloaded) => miniserde::json::to_string(reloaded),

@@ -119,8 +119,34 @@ pub struct Status {
     pub resident_bytes: Option<u64>,
     /// Processor time that the process has used, ms.
     pub cpu_ms: u64,
+    /// The closed network; `None`: there is none, or the version does not know it.
+    pub network: Option<Network>,
     /// The fingerprint of the pre-shared key, which is no secret; `None`: the network is open.
     pub key: Option<String>,
+}
+
+/// The closed network of a process.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Network {
+    /// Its id.
+    pub id: String,
+    /// Whether peers without a grant are refused. If not, the own grant is only shown.
+    pub closed: bool,
+    /// The roles that the own grant allows.
+    pub roles: Vec<String>,
+    /// The names in it; none: any name that no grant names.
+    pub names: Vec<String>,
+    /// Its end, ms since the Unix epoch; `None`: it has none.
+    pub until_ms: Option<u64>,
+    /// The network's key has revoked this device.
+    pub is_revoked: bool,
+    /// The sequence of the revocation list; 0 if there is none.
+    pub list_sequence: u64,
+    /// Peers that it revokes.
+    pub revoked: u64,
+    /// Members that have shown a grant here.
+    pub members: u64,
 }
 
 /// An indexer that a native can hand out.

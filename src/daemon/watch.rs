@@ -25,7 +25,8 @@ use crate::{
         Addrs, Instant, PeerId, TableStats,
         codec::watch::decode_ask,
         watch::{
-            ReaderId, WatchAction, WatchId, client::MAX_WATCHED_SERVERS, server::READER_PATIENCE,
+            ChangedNode, ReaderId, WatchAction, WatchId, client::MAX_WATCHED_SERVERS,
+            server::READER_PATIENCE,
         },
     },
 };
@@ -101,7 +102,8 @@ impl Watches {
                 let (reader, server) = self.streams.get(&watch).copied()?;
                 let to = self.reader(reader)?;
                 let of = (reader, &server);
-                let told = watches.told(now, of, &body, &Libp2p, &mut |node| to.say(row_of(node)));
+                let say = &mut |node: &ChangedNode<'_>| to.say(row_of(node));
+                let told = env.endpoint.told(now, of, &body, &Libp2p, say);
                 to.note_room(env, now);
                 if let Err(why) = told {
                     env.net.unwatch(watch);

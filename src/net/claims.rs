@@ -130,6 +130,9 @@ impl Net {
     }
 
     fn route(&mut self, peer: &PeerId, shown: Vec<Multiaddr>) {
+        if !self.members.may_store(peer) {
+            return;
+        }
         let own = *self.swarm.local_peer_id();
         if let Some(kademlia) = self.swarm.behaviour_mut().kademlia() {
             dht::route(kademlia, own, peer, shown.into_iter());

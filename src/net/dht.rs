@@ -189,6 +189,14 @@ impl Dht {
         query.is_some()
     }
 
+    /// The kind of record that is searched for; `None` if it is none.
+    pub(crate) fn kind_of(&self, search: SearchId) -> Option<Kind> {
+        match self.searches.get(&search.0)? {
+            Wanted::Record(kind, _) => Some(*kind),
+            Wanted::Providers => None,
+        }
+    }
+
     /// Ends a search. No event of it follows.
     pub(crate) fn end_search(&mut self, kademlia: &mut Kademlia, search: SearchId) {
         self.searches.remove(&search.0);
@@ -259,12 +267,14 @@ impl Dht {
 
     /// Translates an event; `None` if it means nothing here. `loopback`: loopback addresses may be
     /// announced to every known peer. `from`: the network of the peer that asks, if it is known.
+    /// `may_store`: what the peer PUTs or announces is stored.
     pub(crate) fn translate(
         &mut self,
         kademlia: &mut Kademlia,
         event: kad::Event,
         loopback: bool,
         from: Option<Prefix>,
+        may_store: &dyn Fn(&PeerId) -> bool,
     ) -> Option<DhtEvent> {
         match event {
             kad::Event::OutboundQueryProgressed {
@@ -276,16 +286,17 @@ impl Dht {
             kad::Event::InboundRequest {
                 request:
                     kad::InboundRequest::PutRecord {
+                        source,
                         record: Some(record),
                         ..
                     },
-            } => offered(record, from),
+            } if may_store(&source) => offered(record, from),
             kad::Event::InboundRequest {
                 request:
                     kad::InboundRequest::AddProvider {
                         record: Some(mut record),
                     },
-            } => {
+            } if may_store(&record.provider) => {
                 record
                     .addresses
                     .retain(|addr| is_kept(addr) && (loopback || !is_loopback(addr)));

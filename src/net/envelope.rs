@@ -17,7 +17,8 @@ use crate::protocol::{
     MAX_ENVELOPE_LEN, PeerId, RecordInfo,
     codec::link_service::{LinkService, LinkServices, MAX_LINK_ADDRS},
     codec::record::{
-        Kind, MAX_RECORD_ADDRS, Record, RecordError, SignError, Signer, Tags, Verifier, open, sign,
+        Flaw, Kind, MAX_RECORD_ADDRS, Purpose, Record, RecordError, SignError, Signer, Tags,
+        Verifier, open, sign,
     },
     codec::service::{MAX_SERVICES, Service},
 };
@@ -60,12 +61,42 @@ pub(crate) struct OpenRecord {
     pub version: String,
 }
 
-/// Signs an indexer's record. `issued_at_ms` is in ms since the Unix epoch. Addresses that cannot
-/// be in a record are left out; of the others the last are dropped until the envelope has at most
-/// [`MAX_ENVELOPE_LEN`] bytes.
+/// When a record is signed, and for how long it counts.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Stamp<'a> {
+    /// Its sequence.
+    pub(crate) sequence: u64,
+    /// Wall-clock time, ms since the Unix epoch.
+    pub(crate) issued_at_ms: u64,
+    /// Its time to live.
+    pub(crate) ttl: Duration,
+    /// The envelope of the signer's grant in a closed network; empty in an open one.
+    pub(crate) grant: &'a [u8],
+}
+
+/// Signs the own record: that of a node if it says something about itself, otherwise that of an
+/// indexer. Addresses that cannot be in a record are left out; of the others the last are dropped
+/// until the envelope has at most [`MAX_ENVELOPE_LEN`] bytes.
 ///
 /// # Errors
 /// See [`SignError`].
+pub(crate) fn sign_own(
+    key: &Keypair,
+    stamp: Stamp<'_>,
+    addrs: &[Multiaddr],
+    about: Option<&About>,
+) -> Result<Vec<u8>, SignError> {
+    match about {
+        Some(about) => sign_record(Kind::Node, key, stamp, addrs, about),
+        None => sign_record(Kind::Indexer, key, stamp, addrs, &About::default()),
+    }
+}
+
+/// [`sign_own`] for an indexer of an open network.
+///
+/// # Errors
+/// See [`SignError`].
+#[cfg(test)]
 pub(crate) fn sign_indexer(
     key: &Keypair,
     sequence: u64,
@@ -77,14 +108,16 @@ pub(crate) fn sign_indexer(
         sequence,
         issued_at_ms,
         ttl,
+        grant: &[],
     };
-    sign_record(Kind::Indexer, key, stamp, addrs, &About::default())
+    sign_own(key, stamp, addrs, None)
 }
 
-/// Signs a node's record, as [`sign_indexer`] does an indexer's.
+/// [`sign_own`] for a node of an open network.
 ///
 /// # Errors
 /// See [`SignError`].
+#[cfg(test)]
 pub(crate) fn sign_node(
     key: &Keypair,
     sequence: u64,
@@ -97,8 +130,9 @@ pub(crate) fn sign_node(
         sequence,
         issued_at_ms,
         ttl,
+        grant: &[],
     };
-    sign_record(Kind::Node, key, stamp, addrs, about)
+    sign_own(key, stamp, addrs, Some(about))
 }
 
 /// Opens an indexer's record.
@@ -122,13 +156,17 @@ pub(crate) fn open_node(envelope: &[u8]) -> Result<OpenRecord, RecordError> {
 pub(crate) struct Libp2p;
 
 impl Verifier for Libp2p {
-    fn open(&self, kind: Kind, envelope: &[u8]) -> Result<(PeerId, impl AsRef<[u8]>), RecordError> {
-        unseal(kind.domain(), kind.payload_type(), envelope).map_err(|flaw| match flaw {
-            Flaw::NotAnEnvelope => RecordError::NotAnEnvelope,
-            Flaw::WrongType => RecordError::WrongType,
-            Flaw::BadSignature => RecordError::BadSignature,
-            Flaw::NotEd25519 => RecordError::NotEd25519,
-        })
+    fn open(&self, purpose: Purpose, envelope: &[u8]) -> Result<(PeerId, impl AsRef<[u8]>), Flaw> {
+        let envelope =
+            SignedEnvelope::from_protobuf_encoding(envelope).map_err(|_| Flaw::NotAnEnvelope)?;
+        let (payload, signer) = envelope
+            .payload_and_signing_key(purpose.domain().into(), purpose.payload_type())
+            .map_err(|error| match error {
+                ReadPayloadError::InvalidSignature => Flaw::BadSignature,
+                ReadPayloadError::UnexpectedPayloadType { .. } => Flaw::WrongType,
+            })?;
+        let signer = PeerId::try_from(signer.to_peer_id()).map_err(|_| Flaw::NotEd25519)?;
+        Ok((signer, payload.to_vec()))
     }
 
     fn left_out(&self, addresses: usize) {
@@ -136,48 +174,13 @@ impl Verifier for Libp2p {
     }
 }
 
-/// Why bytes are no envelope that was signed for its purpose.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Flaw {
-    /// Not a signed envelope.
-    NotAnEnvelope,
-    /// An envelope of another payload type.
-    WrongType,
-    /// The signature does not verify for the domain.
-    BadSignature,
-    /// The key is not an Ed25519 key.
-    NotEd25519,
-}
-
-/// The signer and the payload of an envelope for this domain and payload type.
-pub(super) fn unseal(
-    domain: &str,
-    payload_type: &[u8],
-    envelope: &[u8],
-) -> Result<(PeerId, Vec<u8>), Flaw> {
-    let envelope =
-        SignedEnvelope::from_protobuf_encoding(envelope).map_err(|_| Flaw::NotAnEnvelope)?;
-    let (payload, signer) = envelope
-        .payload_and_signing_key(domain.into(), payload_type)
-        .map_err(|error| match error {
-            ReadPayloadError::InvalidSignature => Flaw::BadSignature,
-            ReadPayloadError::UnexpectedPayloadType { .. } => Flaw::WrongType,
-        })?;
-    let signer = PeerId::try_from(signer.to_peer_id()).map_err(|_| Flaw::NotEd25519)?;
-    Ok((signer, payload.to_vec()))
-}
-
-/// The envelope of a payload, for this domain and payload type.
+/// The envelope of a payload, for this purpose.
 ///
 /// # Errors
 /// [`SignError::Key`].
-pub(super) fn seal(
-    key: &Keypair,
-    domain: &str,
-    payload_type: &[u8],
-    payload: &[u8],
-) -> Result<Vec<u8>, SignError> {
-    SignedEnvelope::new(key, domain.into(), payload_type.to_vec(), payload.to_vec())
+pub(super) fn seal(key: &Keypair, purpose: Purpose, payload: &[u8]) -> Result<Vec<u8>, SignError> {
+    let (domain, of_type) = (purpose.domain(), purpose.payload_type());
+    SignedEnvelope::new(key, domain.into(), of_type.to_vec(), payload.to_vec())
         .map(SignedEnvelope::into_protobuf_encoding)
         .map_err(|_| SignError::Key)
 }
@@ -211,7 +214,7 @@ impl Signer for Keys<'_> {
         payload: &[u8],
         buffer: &mut [u8],
     ) -> Result<Option<usize>, SignError> {
-        let envelope = seal(self.key, kind.domain(), kind.payload_type(), payload)?;
+        let envelope = seal(self.key, Purpose::Record(kind), payload)?;
         Ok(buffer.get_mut(..envelope.len()).map(|room| {
             room.copy_from_slice(&envelope);
             envelope.len()
@@ -219,17 +222,10 @@ impl Signer for Keys<'_> {
     }
 }
 
-/// When a record was signed, and for how long it counts.
-struct Stamp {
-    sequence: u64,
-    issued_at_ms: u64,
-    ttl: Duration,
-}
-
 fn sign_record(
     kind: Kind,
     key: &Keypair,
-    stamp: Stamp,
+    stamp: Stamp<'_>,
     addrs: &[Multiaddr],
     about: &About,
 ) -> Result<Vec<u8>, SignError> {
@@ -259,7 +255,7 @@ fn sign_record(
         services: about.services.iter().take(MAX_SERVICES).cloned().collect(),
         version: env!("CARGO_PKG_VERSION"),
         link_services: LinkServices::new(devices.iter(), &mut room),
-        grant: &[],
+        grant: stamp.grant,
     };
     sign(&signer, kind, record, &mut [0; MAX_ENVELOPE_LEN]).map(<[u8]>::to_vec)
 }

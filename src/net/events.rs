@@ -3,12 +3,13 @@
 
 use std::net::IpAddr;
 
-use libp2p::{Multiaddr, core::ConnectedPoint, identify, swarm::SwarmEvent};
+use libp2p::{Multiaddr, PeerId, core::ConnectedPoint, identify, swarm::SwarmEvent};
 
 use super::{
     BehaviourEvent, DialEnd, Failure, Net, PeeringEvent, convert,
     dht::{self, DhtEvent},
     envelope::Libp2p,
+    members::Shown,
     netlink::Change,
     refusals::Refusal,
     scope::is_loopback,
@@ -22,6 +23,7 @@ use crate::protocol::{
     codec::{
         DecodeError,
         directory::{Request, Response, decode_request},
+        grant::Membership,
         heartbeat::{AckCause, LastBeat, WallReading, WireAck, decode_ack, decode_beat},
     },
 };
@@ -91,6 +93,8 @@ pub(crate) enum NetEvent {
         cause: AckCause,
         ack: Box<AckBuf>,
         clock: Option<WallReading>,
+        /// What it shows of the server's membership in a closed network.
+        shown: Shown,
     },
     /// Our heartbeat stream to a server is over, or could not be opened, and `why`.
     LeaseClosed {
@@ -126,6 +130,8 @@ pub(crate) enum NetEvent {
     },
     /// An event of the DHT.
     Dht(DhtEvent),
+    /// A server of the DHT has shown no grant of the closed network: its record may have one.
+    Unproven { peer: protocol::PeerId },
     /// Something happened on a watch stream.
     Watch(WatchEvent),
     /// A peer sent what cannot be read, and why.
@@ -202,7 +208,8 @@ impl Net {
             SwarmEvent::Behaviour(BehaviourEvent::Peering(PeeringEvent::Kademlia(event))) => {
                 let (loopback, from) = (self.is_local(), self.network_of(&event));
                 let kademlia = self.swarm.behaviour_mut().kademlia()?;
-                let event = self.dht.translate(kademlia, event, loopback, from);
+                let may_store = |peer: &PeerId| self.members.may_store(peer);
+                let event = self.dht.translate(kademlia, event, loopback, from, &may_store);
                 event.map(NetEvent::Dht)
             }
             SwarmEvent::Behaviour(BehaviourEvent::Peering(PeeringEvent::Identify(event))) => {
@@ -212,22 +219,23 @@ impl Net {
         }
     }
 
-    /// Reads a beat: decodes it, checks its sequence, verifies its record.
+    /// Reads a beat, and what its sender shows of its membership in a closed network: decodes it,
+    /// checks its sequence, verifies its record.
     ///
     /// # Errors
     /// Why it is not valid. Its stream is closed.
     pub(crate) fn read_beat<'f>(
         &mut self,
         frame: &'f BeatFrame,
-    ) -> Result<Beat<SignedRecord<'f>>, String> {
+    ) -> Result<(Beat<SignedRecord<'f>>, Membership<'f>), String> {
         match read_beat(&frame.body, frame.sequence) {
-            Ok(beat) => {
+            Ok((beat, membership)) => {
                 // Natives and indexers take part in the DHT, so identify asks for their addresses.
                 if beat.sequence == 0 && beat.role != Role::Node {
                     let peering = &mut self.swarm.behaviour_mut().peering;
                     peering.want(frame.peer.into(), frame.connection);
                 }
-                Ok(beat)
+                Ok((beat, membership))
             }
             Err(why) => {
                 self.close(frame.peer, frame.stream);
@@ -263,6 +271,7 @@ impl Net {
                         cause,
                         ack: Box::new(ack.ack),
                         clock: ack.clock,
+                        shown: Shown::of(ack.membership),
                     }
                 }
                 Err(why) => {
@@ -330,7 +339,8 @@ impl Net {
             let loopback = self.is_local();
             let usable = info.listen_addrs.into_iter();
             let usable = usable.filter(|addr| may_be_routed(addr, loopback));
-            self.claimed(peer_id, connection_id, usable);
+            let usable = self.members.routed(&peer_id, connection_id, usable.collect());
+            self.claimed(peer_id, connection_id, usable.into_iter());
         }
         let peer = protocol::PeerId::try_from(peer_id).ok()?;
         let suffices = self.only_native == Some(peer);
@@ -345,10 +355,11 @@ fn may_be_routed(addr: &Multiaddr, loopback: bool) -> bool {
     is_kept(addr) && convert::to_addr(addr).is_ok() && (loopback || !is_loopback(addr))
 }
 
-fn read_beat(body: &[u8], due: u64) -> Result<Beat<SignedRecord<'_>>, String> {
-    let beat = decode_beat(body).and_then(|read| read.beat.in_order(due));
-    let beat = beat.map_err(|why| why.to_string())?;
-    beat.open(&Libp2p).map_err(|why| why.to_string())
+fn read_beat(body: &[u8], due: u64) -> Result<(Beat<SignedRecord<'_>>, Membership<'_>), String> {
+    let read = decode_beat(body).map_err(|why| why.to_string())?;
+    let beat = read.beat.in_order(due).map_err(|why| why.to_string())?;
+    let beat = beat.open(&Libp2p).map_err(|why| why.to_string())?;
+    Ok((beat, read.membership))
 }
 
 /// Decodes an ack, which must answer the last beat or say `released`.

@@ -8,17 +8,16 @@ use std::fmt;
 
 use libp2p::identity::Keypair;
 
-use super::envelope::{Flaw, seal, unseal};
+use super::envelope::{Libp2p, seal};
 use crate::protocol::{
     PeerId,
     codec::{
         DecodeError,
-        grant::{
-            GRANT_DOMAIN, GRANT_PAYLOAD_TYPE, Grant, MAX_GRANT_LEN, decode_grant, encode_grant,
-        },
+        envelope::{Flaw, Purpose, Verifier},
+        grant::{Grant, MAX_GRANT_LEN, decode_grant, encode_grant},
         revocation::{
-            MAX_REVOCATION_LEN, MAX_REVOCATION_PAYLOAD, REVOCATION_DOMAIN, REVOCATION_PAYLOAD_TYPE,
-            Revocation, decode_revocation, encode_revocation,
+            MAX_REVOCATION_LEN, MAX_REVOCATION_PAYLOAD, Revocation, decode_revocation,
+            encode_revocation,
         },
     },
 };
@@ -45,15 +44,13 @@ impl fmt::Display for OpenError {
             Self::TooLong { length, limit } => {
                 write!(f, "it has {length} bytes, at most {limit} are allowed")
             }
-            Self::Envelope(Flaw::NotAnEnvelope) => f.write_str("it is not a signed envelope"),
-            Self::Envelope(Flaw::WrongType) => f.write_str("something else was signed"),
-            Self::Envelope(Flaw::BadSignature) => f.write_str("its signature does not verify"),
-            Self::Envelope(Flaw::NotEd25519) => f.write_str("its key is not an Ed25519 key"),
+            Self::Envelope(flaw) => flaw.fmt(f),
             Self::Payload(error) => error.fmt(f),
         }
     }
 }
 
+#[cfg(any(test, feature = "program"))]
 /// Why nothing is signed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SealError {
@@ -68,6 +65,7 @@ pub(crate) enum SealError {
     },
 }
 
+#[cfg(any(test, feature = "program"))]
 /// Signs a grant with the network's key. Returns its envelope.
 ///
 /// # Errors
@@ -79,7 +77,7 @@ pub(crate) fn sign_grant(key: &Keypair, grant: &Grant<'_>) -> Result<Vec<u8>, Se
     let length = buffer.len();
     let payload =
         encode_grant(grant, &mut buffer).map_err(|_| SealError::TooLong { length, limit })?;
-    sealed(key, GRANT_DOMAIN, GRANT_PAYLOAD_TYPE, payload, limit)
+    sealed(key, Purpose::Grant, payload, limit)
 }
 
 /// Opens a grant, and gives it to `read` with the network that signed it.
@@ -91,12 +89,13 @@ pub(crate) fn open_grant<T>(
     read: impl FnOnce(PeerId, &Grant<'_>) -> T,
 ) -> Result<T, OpenError> {
     within(envelope, MAX_GRANT_LEN)?;
-    let opened = unseal(GRANT_DOMAIN, GRANT_PAYLOAD_TYPE, envelope);
+    let opened = Libp2p.open(Purpose::Grant, envelope);
     let (network, payload) = opened.map_err(OpenError::Envelope)?;
-    let grant = decode_grant(&payload).map_err(OpenError::Payload)?;
+    let grant = decode_grant(payload.as_ref()).map_err(OpenError::Payload)?;
     Ok(read(network, &grant))
 }
 
+#[cfg(any(test, feature = "program"))]
 /// Signs a revocation list of these peers with the network's key. Returns its envelope.
 ///
 /// # Errors
@@ -112,8 +111,7 @@ pub(crate) fn sign_revocation(
     let length = buffer.len();
     let payload = encode_revocation(sequence, issued_at_ms, peers, &mut buffer);
     let payload = payload.map_err(|_| SealError::TooLong { length, limit })?;
-    let (domain, of_type) = (REVOCATION_DOMAIN, REVOCATION_PAYLOAD_TYPE);
-    sealed(key, domain, of_type, payload, limit)
+    sealed(key, Purpose::Revocations, payload, limit)
 }
 
 /// Opens a revocation list, and gives it to `read` with the network that signed it.
@@ -125,20 +123,20 @@ pub(crate) fn open_revocation<T>(
     read: impl FnOnce(PeerId, &Revocation<'_>) -> T,
 ) -> Result<T, OpenError> {
     within(envelope, MAX_REVOCATION_LEN)?;
-    let opened = unseal(REVOCATION_DOMAIN, REVOCATION_PAYLOAD_TYPE, envelope);
+    let opened = Libp2p.open(Purpose::Revocations, envelope);
     let (network, payload) = opened.map_err(OpenError::Envelope)?;
-    let list = decode_revocation(&payload).map_err(OpenError::Payload)?;
+    let list = decode_revocation(payload.as_ref()).map_err(OpenError::Payload)?;
     Ok(read(network, &list))
 }
 
+#[cfg(any(test, feature = "program"))]
 fn sealed(
     key: &Keypair,
-    domain: &str,
-    payload_type: &[u8],
+    purpose: Purpose,
     payload: &[u8],
     limit: usize,
 ) -> Result<Vec<u8>, SealError> {
-    let envelope = seal(key, domain, payload_type, payload).map_err(|_| SealError::Key)?;
+    let envelope = seal(key, purpose, payload).map_err(|_| SealError::Key)?;
     match envelope.len() {
         length if length > limit => Err(SealError::TooLong { length, limit }),
         _ => Ok(envelope),

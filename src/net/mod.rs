@@ -15,7 +15,7 @@
 //! | `netlink`, `changes` | which addresses the host has, and what ends with one |
 //! | `addrs` | which of them are announced |
 //! | `scope`, `announce` | where a peer is, and which addresses it is told |
-//! | `grants` | what a closed network's key signs |
+//! | `grants`, `members` | what a closed network's key signs, and who takes part in its DHT |
 //! | [`envelope`], [`frames`] | the keys of libp2p and its streams under the core's codec |
 //! | [`convert`], `events` | the core's words for libp2p's types, and for what happened |
 //! | `dial_back` | connections to peers that want to know whether they can be reached |
@@ -41,7 +41,6 @@ mod failure;
 pub(crate) mod file;
 pub(crate) mod frames;
 pub(crate) mod goaway;
-#[cfg(feature = "program")]
 pub(crate) mod grants;
 mod greeting;
 mod handshakes;
@@ -49,6 +48,7 @@ pub(crate) mod joiner;
 pub(crate) mod limits;
 #[cfg(feature = "mdns")]
 pub(crate) mod mdns;
+mod members;
 mod muxer;
 pub(crate) mod netlink;
 mod on_demand;
@@ -94,6 +94,7 @@ use self::{
     dial_back::DialBacks,
     frames::encoded,
     limits::{CONNECTIONS, Limits, LimitsConfig},
+    members::Members,
     netlink::Host,
     on_demand::OnDemand,
     refusals::Refusals,
@@ -112,7 +113,6 @@ use crate::protocol::{
     codec::{
         directory::{Request, Response, encode_request, encode_response},
         frame::MAX_FRAME,
-        grant::Membership,
         heartbeat::{WallReading, encode_ack, encode_beat},
     },
 };
@@ -189,6 +189,7 @@ pub(crate) struct Net {
     back: DialBacks,
     /// The dials that show where servers of the DHT are.
     checks: Vec<claims::Check>,
+    members: Members,
 }
 
 impl Net {
@@ -250,6 +251,7 @@ impl Net {
             refusals,
             back,
             checks: Vec::new(),
+            members: Members::default(),
         })
     }
 
@@ -285,16 +287,20 @@ impl Net {
     ) {
         let addrs = multiaddrs(addrs);
         let record = record.filter(|_| self.may_show_record(&server, &addrs));
-        self.streams().beat(server, addrs, beat.fresh, |sequence| {
-            encoded(|buffer| encode_beat(sequence, beat, record, known, Membership::OPEN, buffer))
+        let Self { swarm, members, .. } = self;
+        let streams = &mut swarm.behaviour_mut().streams;
+        streams.beat(server, addrs, beat.fresh, |sequence| {
+            encoded(|buffer| encode_beat(sequence, beat, record, known, members.own(), buffer))
         });
     }
 
     /// Sends a last beat that gives the lease up.
     pub(crate) fn give_up(&mut self, server: protocol::PeerId, role: Role) {
         let last = OutBeat::last(role);
-        self.streams().give_up(server, |sequence| {
-            encoded(|buffer| encode_beat(sequence, &last, None, &[], Membership::OPEN, buffer))
+        let Self { swarm, members, .. } = self;
+        let streams = &mut swarm.behaviour_mut().streams;
+        streams.give_up(server, |sequence| {
+            encoded(|buffer| encode_beat(sequence, &last, None, &[], members.own(), buffer))
         });
     }
 
@@ -306,14 +312,9 @@ impl Net {
     /// Answers this beat, and closes the stream after it if the answer requires it.
     pub(crate) fn ack(&mut self, beat: &BeatFrame, ack: &Ack<'_>, clock: WallReading) {
         let mut buffer = [0; MAX_FRAME];
-        let body = encode_ack(
-            beat.sequence,
-            ack,
-            Some(clock),
-            Membership::OPEN,
-            &mut buffer,
-        )
-        .unwrap_or_default();
+        let own = self.members.own();
+        let body = encode_ack(beat.sequence, ack, Some(clock), own, &mut buffer);
+        let body = body.unwrap_or_default();
         let kind = match ack.ends_stream() {
             true => streams::AckKind::LastAnswer,
             false => streams::AckKind::Answer,
@@ -323,8 +324,10 @@ impl Net {
 
     /// Sends an unsolicited ack on a peer's heartbeat stream.
     pub(crate) fn tell(&mut self, peer: protocol::PeerId, stream: StreamId, ack: &Ack<'_>) {
-        self.streams().tell(&peer, stream, |sequence| {
-            encoded(|buffer| encode_ack(sequence, ack, None, Membership::OPEN, buffer))
+        let Self { swarm, members, .. } = self;
+        let streams = &mut swarm.behaviour_mut().streams;
+        streams.tell(&peer, stream, |sequence| {
+            encoded(|buffer| encode_ack(sequence, ack, None, members.own(), buffer))
         });
     }
 
@@ -443,6 +446,9 @@ impl Net {
         loop {
             if let Some(refusal) = self.refusals.take() {
                 return Poll::Ready(NetEvent::Refused(refusal));
+            }
+            if let Some(event) = self.members.next_to_prove() {
+                return Poll::Ready(event);
             }
             if let Poll::Ready((frame, pace)) = self.streams().poll_beat(cx) {
                 return Poll::Ready(self.beaten(frame, pace));

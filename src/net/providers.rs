@@ -197,6 +197,21 @@ impl Providers {
         *self.own.preimage() == (*peer).into()
     }
 
+    /// Removes what the peer announced.
+    pub(super) fn forget(&mut self, peer: &PeerId) {
+        let Self { entries, peers, .. } = self;
+        let at = peers.iter().find(|(_, known)| known.id == *peer);
+        if let Some(at) = at.and_then(|(at, _)| u16::try_from(at).ok()) {
+            entries.retain(|entry| {
+                let is_of_it = entry.peer == at;
+                if is_of_it {
+                    release(peers, at);
+                }
+                !is_of_it
+            });
+        }
+    }
+
     /// Removes what is over at `now`, and returns how many entries that were.
     pub(super) fn expire(&mut self, now: Instant) -> usize {
         let before = self.entries.len();

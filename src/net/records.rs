@@ -42,6 +42,11 @@ impl Net {
         kademlia.is_some_and(|kademlia| self.dht.provide(kademlia, key))
     }
 
+    /// The kind of record that is searched for; `None` if it is none.
+    pub(crate) fn kind_of(&self, search: SearchId) -> Option<Kind> {
+        self.dht.kind_of(search)
+    }
+
     /// Ends a search.
     pub(crate) fn end_search(&mut self, search: SearchId) {
         if let Some(kademlia) = self.swarm.behaviour_mut().kademlia() {

@@ -8,10 +8,12 @@ use std::path::Path;
 
 use miniserde::{Serialize, json};
 
-use super::{Failure, USAGE, note, print, role_given};
-use crate::cli::{Grant, Network, NetworkAction, New, Revoke, ShowGrant};
+use super::{Failure, USAGE, ask, note, print, role_given, show as show_answer};
+use crate::cli::{GiveList, Grant, Network, NetworkAction, New, Revoke, ShowGrant};
 use crate::daemon::{
+    client::OperatorRequest,
     clock::wall,
+    members::Revoked,
     network::{self, NetworkKey, Peer, Wish},
 };
 
@@ -54,6 +56,36 @@ pub(super) fn run(args: &Network) -> Result<(), Failure> {
         NetworkAction::Show(args) => show(args),
         NetworkAction::Revoke(args) => revoke(args),
     }
+}
+
+/// Gives a running daemon a list.
+pub(super) fn give_list(args: &GiveList) -> Result<(), Failure> {
+    let text = match args.file.as_str() {
+        "-" => {
+            let mut text = String::new();
+            let read = io::stdin()
+                .lock()
+                .take(MOST_BYTES)
+                .read_to_string(&mut text);
+            read.map(|_| text)
+        }
+        file => std::fs::read_to_string(file),
+    };
+    let text = text.map_err(|why| Failure::new(1, format!("cannot read {}: {why}", args.file)))?;
+    let line = text.trim();
+    let is_line = line
+        .bytes()
+        .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'));
+    if line.is_empty() || !is_line {
+        let sentence = format!(
+            "{}: it is no revocation list: give the line that `oc-discovery network revoke` has printed",
+            args.file
+        );
+        return Err(Failure::new(1, sentence));
+    }
+    let request = OperatorRequest::Revoke(line.to_owned());
+    let answer = ask::<Revoked>(args.data_dir.as_deref(), &request)?;
+    show_answer(&answer, args.json)
 }
 
 fn new(args: &New) -> Result<(), Failure> {

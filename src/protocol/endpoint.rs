@@ -28,6 +28,7 @@
 
 mod listings;
 mod lookups;
+mod members;
 mod slots;
 
 use core::ops::DerefMut;
@@ -36,6 +37,7 @@ use super::{
     Action, Arrival, Beat, BeatOutcome, Filter, Input, Instant, LeaseAnswer, Machine, PeerId,
     Reader, Role, SignedRecord, StreamId, address,
     clock::WallClock,
+    closed::Closed,
     farewell::Farewells,
     listing::{Listing, Listings},
     lookup::{LookupAction, Lookups, Query, Question},
@@ -78,9 +80,9 @@ enum Stage {
 }
 
 /// One process: `M` is its machine, owned (`Box<dyn Machine>`) or borrowed (`&mut Node`), `L` its
-/// [`Lookups`], `W` its [`Watches`] and `P` the place of a [`Listing`], of which there are `N`.
-/// They are large, so they can be placed where they never move.
-pub struct Endpoint<M, L, W, P, const N: usize> {
+/// [`Lookups`], `W` its [`Watches`], `P` the place of a [`Listing`], of which there are `N`, and `C`
+/// that of a [`Closed`] network. They are large, so they can be placed where they never move.
+pub struct Endpoint<M, L, W, P, const N: usize, C = &'static mut Closed> {
     machine: M,
     lookups: L,
     watches: W,
@@ -91,32 +93,13 @@ pub struct Endpoint<M, L, W, P, const N: usize> {
     stage: Stage,
     slots: ChangedSlots,
     housekeeping: Instant,
+    closed: Option<C>,
 }
 
-impl<
-    M,
-    L,
-    W,
-    P,
-    B,
-    const F: usize,
-    const G: usize,
-    const O: usize,
-    const D: usize,
-    const R: usize,
-    const K: usize,
-    const V: usize,
-    const N: usize,
-> Endpoint<M, L, W, P, N>
-where
-    M: DerefMut<Target: Machine>,
-    L: DerefMut<Target = Lookups<F, G, O, D>>,
-    W: DerefMut<Target = Watches<R, K, V>>,
-    P: DerefMut<Target = Listing<B>>,
-    B: AsRef<[u64]> + AsMut<[u64]>,
-{
+impl<M: DerefMut<Target: Machine>, L, W, P, const N: usize> Endpoint<M, L, W, P, N> {
     /// A process that starts at `now` with a machine, lookups and watches that have started, with
-    /// its listings, and with what the clock remembers of earlier runs.
+    /// its listings, and with what the clock remembers of earlier runs. Its network is an open one
+    /// ([`Endpoint::member_of`]).
     pub fn new(
         now: Instant,
         machine: M,
@@ -136,13 +119,42 @@ where
             stage: Stage::Runs,
             slots: ChangedSlots::default(),
             housekeeping: now + HOUSEKEEPING,
+            closed: None,
         }
     }
+}
 
+impl<
+    M,
+    L,
+    W,
+    P,
+    B,
+    const F: usize,
+    const G: usize,
+    const O: usize,
+    const D: usize,
+    const R: usize,
+    const K: usize,
+    const V: usize,
+    const N: usize,
+    C,
+> Endpoint<M, L, W, P, N, C>
+where
+    M: DerefMut<Target: Machine>,
+    L: DerefMut<Target = Lookups<F, G, O, D>>,
+    W: DerefMut<Target = Watches<R, K, V>>,
+    P: DerefMut<Target = Listing<B>>,
+    B: AsRef<[u64]> + AsMut<[u64]>,
+    C: DerefMut<Target = Closed>,
+{
     /// Takes what has happened. After it, poll until there is no action left, then read the next
     /// time-out. After [`Endpoint::overslept`] all that is pending is given first, then
     /// [`Input::Overslept`].
     pub fn handle(&mut self, now: Instant, input: Input<'_>) {
+        if self.closed.is_some() && self.denies(now, &input) {
+            return;
+        }
         match input {
             Input::Acked {
                 server,
@@ -175,6 +187,9 @@ where
                 }
                 ChangedSlot::OfAll => Action::Slots,
             });
+        }
+        if let Some(action) = self.poll_members(now, system_ms) {
+            return Some(action);
         }
         let own_ms = self.clock.own_ms(now, system_ms);
         while let Some(action) = self.machine.poll(now, own_ms) {
@@ -263,10 +278,15 @@ where
                 self.watches.listed(now, machine, outcome.indexers, extent);
                 return None;
             }
-            LookupAction::Done { lookup } => match self.lookups.take_asker(lookup) {
-                Some(request) => Action::Respond { request, lookup },
-                None => Action::Done { lookup },
-            },
+            LookupAction::Done { lookup } => {
+                if self.is_closed() {
+                    self.lookups.heed_grants(lookup);
+                }
+                match self.lookups.take_asker(lookup) {
+                    Some(request) => Action::Respond { request, lookup },
+                    None => Action::Done { lookup },
+                }
+            }
         })
     }
 
@@ -309,6 +329,7 @@ where
             self.watches.timeout(),
             self.listings.timeout(),
             self.farewells.timeout(),
+            self.closed.as_deref().and_then(Closed::timeout),
             house,
         ];
         let next = timeouts.into_iter().flatten().min();
@@ -316,7 +337,8 @@ where
     }
 
     /// A beat of a peer has arrived, decoded and with its record verified. `None`: it is held, so
-    /// keep its frame until [`Action::Judge`], and give it again.
+    /// keep its frame until [`Action::Judge`], and give it again. What it shows of its sender's
+    /// membership is given before ([`Endpoint::shown`]).
     pub fn beat(
         &mut self,
         now: Instant,
@@ -324,6 +346,11 @@ where
         place: Place,
         beat: &Beat<SignedRecord<'_>>,
     ) -> Option<BeatOutcome<'_>> {
+        if self.closed.is_some()
+            && let Some(refused) = self.refuse(now, (from, stream), place, beat)
+        {
+            return Some(refused);
+        }
         let opened = match place {
             Place::Next => None,
             Place::Held { reader } => Some(reader),
@@ -376,7 +403,7 @@ where
     }
 }
 
-impl<M: DerefMut<Target: Machine>, L, W, P, const N: usize> Endpoint<M, L, W, P, N> {
+impl<M: DerefMut<Target: Machine>, L, W, P, const N: usize, C> Endpoint<M, L, W, P, N, C> {
     /// Sets the addresses that this process announces, best first. Given before a poll; it costs
     /// nothing if they are the same.
     pub fn announce<'a>(&mut self, addrs: impl Iterator<Item = &'a [u8]> + Clone) {

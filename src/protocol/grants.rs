@@ -1,7 +1,7 @@
 //! What a grant of a closed network allows, and which peers are revoked (PROTOCOL.md, section 8).
 //!
-//! These rules are complete, but no machine of this core asks them yet: a process deals with every
-//! peer, as in an open network. So far they serve the program that signs grants and lists.
+//! An endpoint of a closed network asks them ([`closed`](crate::protocol::closed)); so does the program that signs
+//! grants and lists.
 //!
 //! Invariants: a grant is judged for one peer with one role and one name, and never widens any of
 //! them; its end is judged by own time alone, and not while that is not trusted
@@ -34,12 +34,22 @@ pub struct Bearer<'a> {
 /// Why a grant does not count for its bearer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Denial {
+    /// None was shown.
+    Missing,
+    /// It cannot be read, or its signature does not verify.
+    Unreadable,
+    /// The key of another network has signed it.
+    OtherNetwork,
+    /// The network's key has revoked its subject.
+    Revoked,
     /// It is for another peer.
     OtherPeer,
     /// It does not allow the role.
     Role(Role),
     /// It has names, and the bearer's is none of them.
     Name,
+    /// It has no names, and another peer's grant has the bearer's.
+    Claimed,
     /// It has ended, so many ms ago.
     Ended {
         /// How long ago, in ms; at least 1.
@@ -50,15 +60,37 @@ pub enum Denial {
 impl fmt::Display for Denial {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Missing => f.write_str("no grant of this network was shown"),
+            Self::Unreadable => f.write_str("the grant cannot be read"),
+            Self::OtherNetwork => f.write_str("the grant is one of another network"),
+            Self::Revoked => f.write_str("the key of the network has revoked it"),
             Self::OtherPeer => f.write_str("the grant is for another peer"),
             Self::Role(role) => write!(f, "the grant does not allow the role {role}"),
             Self::Name => f.write_str("the grant does not allow the name"),
+            Self::Claimed => f.write_str("the grant of another peer has the name"),
             Self::Ended { ms } => write!(f, "the grant ended {} s ago", ms.div_ceil(1000)),
         }
     }
 }
 
 impl core::error::Error for Denial {}
+
+impl Denial {
+    /// A word for it, for a label.
+    pub const fn word(&self) -> &'static str {
+        match self {
+            Self::Missing => "missing",
+            Self::Unreadable => "unreadable",
+            Self::OtherNetwork => "other_network",
+            Self::Revoked => "revoked",
+            Self::OtherPeer => "other_peer",
+            Self::Role(_) => "role",
+            Self::Name => "name",
+            Self::Claimed => "claimed",
+            Self::Ended { .. } => "ended",
+        }
+    }
+}
 
 impl Grant<'_> {
     /// Judges the grant for its bearer. `own_ms` is own time in ms since the Unix epoch, `None`
@@ -75,15 +107,29 @@ impl Grant<'_> {
         }
         if let (Role::Node, Some(name)) = (bearer.role, bearer.name)
             && !self.names.is_empty()
-            && !self.names.iter().any(|granted| granted.covers(name))
+            && !self.has(name)
         {
             return Err(Denial::Name);
         }
-        let late = own_ms.zip(self.not_after_ms);
-        match late.and_then(|(own, end)| own.checked_sub(end)) {
-            None | Some(0) => Ok(()),
-            Some(ms) => Err(Denial::Ended { ms }),
-        }
+        in_time(self.not_after_ms, own_ms)
+    }
+
+    /// Whether the name is one of its names.
+    pub fn has(&self, name: &str) -> bool {
+        self.names.iter().any(|granted| granted.covers(name))
+    }
+}
+
+/// Judges the end of a grant. `own_ms` is own time in ms since the Unix epoch, `None` while that is
+/// not trusted.
+///
+/// # Errors
+/// [`Denial::Ended`].
+pub(super) fn in_time(not_after_ms: Option<u64>, own_ms: Option<u64>) -> Result<(), Denial> {
+    let late = own_ms.zip(not_after_ms);
+    match late.and_then(|(own, end)| own.checked_sub(end)) {
+        None | Some(0) => Ok(()),
+        Some(ms) => Err(Denial::Ended { ms }),
     }
 }
 
@@ -104,6 +150,14 @@ pub struct Revoked {
 }
 
 impl Revoked {
+    /// The list before the first one.
+    pub const fn new() -> Self {
+        Self {
+            sequence: 0,
+            peers: Vec::new(),
+        }
+    }
+
     /// The sequence of the list, 0 if there was none.
     pub fn sequence(&self) -> u64 {
         self.sequence

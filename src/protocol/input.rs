@@ -123,6 +123,13 @@ pub enum Input<'a> {
         /// Where it listens.
         addrs: &'a Addrs,
     },
+    /// The peer does not belong to the closed network, or not any more: its lease, its entries and
+    /// its records are dropped at once, and a lease with it is not sought for a while. Given by an
+    /// endpoint.
+    Expelled {
+        /// The peer.
+        peer: &'a PeerId,
+    },
     /// A native is no longer configured: its lease is given up.
     NativeForgotten {
         /// The native.

@@ -363,6 +363,15 @@ impl Lease {
         self.released |= is_open && ack.code == AckCode::Released;
     }
 
+    /// The server does not belong to the network: as if it had refused, at any time.
+    pub(crate) fn expelled(&mut self, now: Instant, rng: &mut Rng) {
+        self.expiry = None;
+        let pause = self.pause(now, rng);
+        self.refused = Some(now + REFUSED_PAUSE);
+        let until = self.not_before(pause);
+        self.phase = Phase::Dropping { until };
+    }
+
     /// The stream has ended or could not be opened. After the first such failure, a lease that was
     /// granted retries at once, even if it ran out meanwhile: its host may have slept.
     pub(crate) fn closed(&mut self, now: Instant, rng: &mut Rng) {

@@ -348,6 +348,13 @@ impl Leases {
         Some(lease)
     }
 
+    /// The server does not belong to the network: its lease ends at once.
+    pub(crate) fn expelled(&mut self, now: Instant, server: &PeerId, rng: &mut Rng) {
+        if let Some(lease) = self.find_mut(server) {
+            lease.expelled(now, rng);
+        }
+    }
+
     /// The stream to the server has ended; returns its lease.
     pub(crate) fn closed(
         &mut self,

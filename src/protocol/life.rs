@@ -109,6 +109,8 @@ pub enum EndCause {
     Yielded,
     /// The holder has another role now.
     NewRole,
+    /// The holder does not belong to the closed network, or not any more.
+    Expelled,
 }
 
 /// A time in whole seconds.

@@ -25,6 +25,7 @@ use super::{
     Offer, OutBeat, PeerId, Reason, RequestId, Role, Selection, SignedRecord, StreamId, Want,
     address::TransportAddr,
     directory::{Claimants, Found},
+    grants::Denial,
     indexer::Draining,
     lease::Lease,
     lease_table::StreamRecord,
@@ -219,6 +220,22 @@ pub enum Action {
     /// Of an endpoint only: reserve a slot for each connected peer, and release each slot, as
     /// [`Machine::reserves_slot`] says.
     Slots,
+    /// Of an endpoint only: this peer does not belong to the closed network any more. Drop its
+    /// connections, and what the DHT store has of it.
+    Expel {
+        /// The peer.
+        peer: PeerId,
+        /// Why.
+        denial: Denial,
+    },
+    /// Of an endpoint only: a peer is a member of the closed network, which was not known before.
+    Admit {
+        /// The peer.
+        peer: PeerId,
+    },
+    /// Of an endpoint only: a newer revocation list counts. Keep it for the next start
+    /// ([`Closed::list`](super::closed::Closed::list)).
+    KeepRevocations,
     /// Of an endpoint only: look at what is kept for a restart
     /// ([`restart`](super::restart)), and at memory that is unused.
     KeepHouse,

@@ -20,7 +20,7 @@
 //! | [`health`] | leaves services out of the record while their checks fail |
 //! | [`dial_back`] | asks whether others reach this process, and tells others the same |
 //! | [`restart`] | keeps for the next start what was learned, and knows when to write it |
-//! | [`grants`] | judges the grants of a closed network: no role does so by itself yet |
+//! | [`grants`], [`closed`] | judges the grants of a closed network, and knows who belongs to it |
 //! | [`clock`] | gives an endpoint the time where clocks disagree |
 //! | [`zone`] | answers programs by DNS: what a question asks, and what its answer says |
 //! | [`dns_sd`] | tells the local link of services found elsewhere: when, and by which names |
@@ -39,6 +39,7 @@ pub(crate) mod address;
 pub(crate) mod announcing;
 pub mod capacities;
 pub mod clock;
+pub mod closed;
 pub mod codec;
 pub mod dial_back;
 pub(crate) mod directory;

@@ -7,6 +7,7 @@
 mod askers;
 mod bad_frames;
 mod checks;
+mod closed;
 mod commands;
 mod crowd;
 mod dht_server;

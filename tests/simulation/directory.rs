@@ -130,7 +130,7 @@ impl World {
             (Query::Machine(_), Some(Response::Indexers(answer))) => {
                 self.note_offers(no, answer.offers.iter());
             }
-            (Query::Machine(_), _) => {}
+            (Query::Machine(_) | Query::Network(_), _) => {}
             (Query::Listing { .. }, response) => {
                 let listed = &mut self.devices[no].listed;
                 listed.note_told(self.now, query, response.as_ref());

@@ -268,7 +268,11 @@ impl World {
             | Action::Retry
             | Action::Denied { .. }
             | Action::Contested(_)
-            | Action::Uncontested { .. } => {}
+            | Action::Uncontested { .. }
+            // Its networks are open ones.
+            | Action::Admit { .. }
+            | Action::Expel { .. }
+            | Action::KeepRevocations => {}
             Action::Listing(action) => return self.act_on_listing(no, action),
             Action::Watch(action) => return self.act_on_watch(no, action),
         }

@@ -17,7 +17,9 @@ use oc_discovery::protocol::{
         frame::{MAX_FRAME, MAX_HEADER, MAX_RESPONSE, header, write_header},
         grant::Membership,
         heartbeat::{WallReading, WireAck, decode_ack, decode_beat, encode_ack, encode_beat},
-        record::{Kind, Record, RecordError, SignError, Signer, Verifier, open, sign},
+        record::{
+            Flaw, Kind, Purpose, Record, RecordError, SignError, Signer, Verifier, open, sign,
+        },
         watch::{decode_ask, encode_ask},
     },
 };
@@ -198,7 +200,7 @@ impl Signer for Seal {
         payload: &[u8],
         buffer: &mut [u8],
     ) -> Result<Option<usize>, SignError> {
-        let seal = [seal_of(kind, &self.0, payload), [0; 8]].concat();
+        let seal = [seal_of(Purpose::Record(kind), &self.0, payload), [0; 8]].concat();
         // The fields of RFC 0002: the key, the type, the payload, the signature.
         let fields = [
             (0x0a, &self.0.as_bytes()[..]),
@@ -222,7 +224,7 @@ impl Signer for Seal {
 }
 
 impl Verifier for Seals {
-    fn open(&self, kind: Kind, envelope: &[u8]) -> Result<(PeerId, impl AsRef<[u8]>), RecordError> {
+    fn open(&self, purpose: Purpose, envelope: &[u8]) -> Result<(PeerId, impl AsRef<[u8]>), Flaw> {
         let field = |at: &mut usize| {
             let length = usize::from(envelope.get(*at + 1)? & 0x7f);
             let length = length | usize::from(*envelope.get(*at + 2)?) << 7;
@@ -231,21 +233,21 @@ impl Verifier for Seals {
             Some(bytes)
         };
         let fields = |at: &mut usize| Some([field(at)?, field(at)?, field(at)?, field(at)?]);
-        let fields = fields(&mut 0).ok_or(RecordError::NotAnEnvelope)?;
+        let fields = fields(&mut 0).ok_or(Flaw::NotAnEnvelope)?;
         let [key, payload_type, payload, seal] = fields;
-        let signer = <[u8; 32]>::try_from(key).map_err(|_| RecordError::NotAnEnvelope)?;
+        let signer = <[u8; 32]>::try_from(key).map_err(|_| Flaw::NotAnEnvelope)?;
         let signer = PeerId::from_bytes(signer);
-        let is_sealed = seal.starts_with(&seal_of(kind, &signer, payload));
-        match is_sealed && payload_type == kind.payload_type() {
+        let is_sealed = seal.starts_with(&seal_of(purpose, &signer, payload));
+        match is_sealed && payload_type == purpose.payload_type() {
             true => Ok((signer, payload)),
-            false => Err(RecordError::BadSignature),
+            false => Err(Flaw::BadSignature),
         }
     }
 }
 
-fn seal_of(kind: Kind, signer: &PeerId, payload: &[u8]) -> [u8; 8] {
+fn seal_of(purpose: Purpose, signer: &PeerId, payload: &[u8]) -> [u8; 8] {
     let mut hash = Fnv::new();
-    hash.add(kind.domain().as_bytes());
+    hash.add(purpose.domain().as_bytes());
     hash.add(signer.as_bytes());
     hash.add(payload);
     hash.0.to_le_bytes()

@@ -41,7 +41,9 @@ pub(super) const MAX_TAKING: usize = 8;
 /// Answers in parts: not more than half of all.
 pub(super) const MAX_STREAMS: usize = 8;
 /// Longest line of a client, with its end: a filter with the longest tags fits.
-const MAX_LINE_BYTES: usize = 1024;
+const MAX_LINE_BYTES: usize = 6 * 1024;
+/// Bytes that are read at once: nearly all requests are shorter.
+const CHUNK_BYTES: usize = 512;
 /// How long a client may be silent before its line is complete.
 pub(super) const SILENCE: Duration = Duration::from_secs(2);
 /// How long it keeps its place even if others come. A process that has connected writes at once,
@@ -278,6 +280,7 @@ fn parse(line: &[u8], tables: impl FnOnce() -> Vec<TableStats>) -> Result<Asked,
         None if text == "drain" => Call::Drain(DrainCall::Begin),
         Some(("drain", "look")) => Call::Drain(DrainCall::Look),
         Some(("drain", "undo")) => Call::Drain(DrainCall::Undo),
+        Some(("revoke", line)) => Call::Revoke(line.trim().to_owned()),
         None if text == "config" => Call::Config,
         None if text == "log" => Call::Log,
         None if text == "reload" => Call::Reload,
@@ -286,7 +289,7 @@ fn parse(line: &[u8], tables: impl FnOnce() -> Vec<TableStats>) -> Result<Asked,
         Some(("watch", what)) => return Ok(Asked::InParts(PartsCall::Watch(filter(what)?))),
         _ => {
             return Err(format!(
-                "`{text}` is not known: ask `status`, `doctor`, `indexers`, `config`, `reload`, `find X`, `nodes FILTER`, `watch FILTER` or `drain`"
+                "`{text}` is not known: ask `status`, `doctor`, `indexers`, `config`, `reload`, `find X`, `nodes FILTER`, `watch FILTER`, `drain` or `revoke LIST`"
             ));
         }
     };
@@ -313,7 +316,7 @@ pub(super) fn count(counter: &Cell<u64>) {
 pub(super) async fn receive(stream: &mut Async<UnixStream>) -> Result<Vec<u8>, String> {
     let mut line = Vec::new();
     let mut source = stream.take(MAX_LINE_BYTES as u64);
-    let mut chunk = [0; MAX_LINE_BYTES];
+    let mut chunk = [0; CHUNK_BYTES];
     loop {
         let count = source.read(&mut chunk).await.unwrap_or(0);
         let fresh = chunk.get(..count).unwrap_or_default();

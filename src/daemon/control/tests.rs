@@ -169,7 +169,7 @@ fn wrong_line_is_answered_and_never_reaches_the_loop() {
     let data = DataDir::open(dir.path()).unwrap();
     let control = Control::bind(&data, None, MAX_CLIENTS).unwrap();
     let longest = [&[b'x'; 1023][..], b"\n"].concat();
-    let too_long = [&[b'x'; 1024][..], b"\n"].concat();
+    let too_long = [&[b'x'; 6144][..], b"\n"].concat();
     block_on(async {
         for (line, message) in [
             (&b"stop\n"[..], "`stop` is not known"),
@@ -178,7 +178,7 @@ fn wrong_line_is_answered_and_never_reaches_the_loop() {
             (b"find \n", "is not known"),
             (b"find \xff\n", "not UTF-8"),
             (&longest, "is not known"),
-            (&too_long, "at most 1024 bytes"),
+            (&too_long, "at most 6144 bytes"),
         ] {
             let client = asking(dir.path(), line).await;
             let error = error_in(&line_from(client).await);

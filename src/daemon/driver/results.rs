@@ -8,7 +8,11 @@ use crate::{
     },
     protocol::{
         Input, Instant, PeerId, Reason,
-        codec::directory::{Response, Room, decode_response},
+        codec::{
+            directory::{Response, Room, decode_response},
+            grant::Membership,
+            record::{Kind, contents},
+        },
         listing::Row,
         lookup::{Query, RecordCopy},
     },
@@ -98,16 +102,49 @@ impl Driver<'_> {
         }
     }
 
+    /// Looks up the record of a server of the DHT that has shown no grant: it may have one.
+    pub(super) fn prove(&mut self, peer: PeerId) {
+        let search = self.env.net.search(Kind::Indexer, peer);
+        let query = Query::Network(peer);
+        self.lookups.search_begun(&mut self.env, query, search);
+    }
+
+    /// Whether what the DHT brings counts: in a closed network the record of a member alone does.
+    fn counts(&self, event: &DhtEvent) -> bool {
+        let (kind, envelope) = match event {
+            DhtEvent::Found {
+                search, envelope, ..
+            } => (self.env.net.kind_of(*search), envelope),
+            DhtEvent::Offered { envelope, kind, .. } => (Some(*kind), envelope),
+            _ => return true,
+        };
+        let endpoint = &self.env.endpoint;
+        kind.is_none_or(|kind| endpoint.admit(kind, envelope, &Libp2p).is_ok())
+    }
+
     /// A search of the DHT has found something or ended, or a peer offers a record.
     pub(super) fn on_dht(&mut self, now: Instant, event: DhtEvent) {
         let own_ms = self.env.own_ms();
+        if !self.counts(&event) {
+            return;
+        }
         match event {
             DhtEvent::Found {
                 search,
                 record,
                 envelope,
             } => {
-                if let Some(query) = self.lookups.search(search) {
+                let query = self.lookups.search(search);
+                if let Some(Query::Network(peer)) = query {
+                    let record = contents(Kind::Indexer, &envelope);
+                    let shown = Membership {
+                        grant: record.map(|record| record.grant),
+                        revocations: None,
+                    };
+                    let times = self.env.times();
+                    let endpoint = &mut self.env.endpoint;
+                    endpoint.shown(times, &peer, shown, None, &Libp2p);
+                } else if let Some(query) = query {
                     decisions::told_of(&query, "found a record for");
                     let copy = RecordCopy {
                         info: &record.info,

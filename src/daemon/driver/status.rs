@@ -107,6 +107,10 @@ impl Driver<'_> {
                 counters: self.counters.by_name(),
                 resident_bytes: usage::resident_bytes(),
                 cpu_ms: usage::cpu_ms(),
+                #[cfg(feature = "program")]
+                network: self.network_status(),
+                #[cfg(not(feature = "program"))]
+                network: None,
                 key: self.key.clone(),
             },
         };

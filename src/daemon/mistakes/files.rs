@@ -48,7 +48,7 @@ impl Files {
     }
 
     /// The data directory; `None`: nothing is kept.
-    pub(super) fn dir(&self) -> Option<&Path> {
+    pub(in crate::daemon) fn dir(&self) -> Option<&Path> {
         self.dir.as_deref()
     }
 

@@ -6,7 +6,7 @@ use crate::daemon::logging::{date, utc as utc_of_seconds};
 const DAY_S: u64 = 86_400;
 
 /// The time in ms since the Unix epoch, as RFC 3339 has it, in whole seconds.
-pub(super) fn utc(ms: u64) -> String {
+pub(in crate::daemon) fn utc(ms: u64) -> String {
     utc_of_seconds(ms / 1000)
 }
 

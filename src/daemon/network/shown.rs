@@ -11,11 +11,11 @@ use miniserde::{Serialize, json};
 
 use super::{Error, date, text};
 use crate::config::Role;
-use crate::net::envelope::Flaw;
 use crate::net::grants::{OpenError, open_grant, open_revocation};
 use crate::protocol::{
     PeerId,
     codec::{
+        envelope::Flaw,
         grant::{Grant, GrantName},
         revocation::Revocation,
     },

@@ -7,7 +7,7 @@ use std::path::Path;
 
 /// Replaces `dir/name` with `bytes`, mode 0600. After an error, or a crash at any point, the old
 /// file is unchanged. After success, the new one survives a loss of power.
-pub(super) fn replace(dir: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
+pub(in crate::daemon) fn replace(dir: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
     replace_after(dir, name, bytes, || Ok(()))
 }
 

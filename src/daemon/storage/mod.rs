@@ -6,6 +6,8 @@
 //! | `identity` | the private key, in libp2p's protobuf encoding, mode 0600 | once, never again |
 //! | `state` | record sequence, highest time, known peers: [`State`] | on change, once a minute |
 //! | `state.old` | the `state` before the last write, used if `state` cannot be read | with it |
+//! | `grant` | the grant of this device in a closed network | by the operator |
+//! | `revoked` | the revocation list of that network, if it was told one | when a newer one comes |
 //! | `imported` | empty: the package keeps the identity on another device | by import |
 //! | `state.corrupt` | a `state` that could not be read, for the operator | when it was found |
 //!
@@ -37,6 +39,8 @@ use rustix::fs::{FlockOperation, OFlags, flock};
 
 #[cfg(fuzzing)]
 pub(crate) use self::codec::fuzz;
+#[cfg(feature = "program")]
+pub(super) use self::file::replace;
 #[cfg(feature = "program")]
 pub(crate) use self::identity::{IDENTITY, ImportFrom, MAX_BYTES as IDENTITY_MAX_BYTES};
 pub(crate) use self::state::{State, StateFile};

@@ -213,7 +213,8 @@ fn a_provider_is_stored_without_addresses_that_nobody_can_dial() {
             record: Some(record),
         },
     };
-    assert!(dht.translate(&mut kad, event, true, None).is_none());
+    let event = dht.translate(&mut kad, event, true, None, &|_| true);
+    assert!(event.is_none());
     let stored = kad.store_mut().providers(&key);
     assert_eq!(stored[0].addresses, [addr("/ip4/192.0.2.1/tcp/1")]);
     assert_eq!(undialable::left_out() - before, 2);

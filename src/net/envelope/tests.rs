@@ -136,8 +136,14 @@ fn a_nodes_record_carries_name_tags_and_services() {
 fn a_record_does_not_pass_as_the_other_kind() {
     let indexer = sign_indexer(&key(1), 1, 2, TTL, &[addr(1)]).unwrap();
     let node = sign_node(&key(1), 1, 2, TTL, &[addr(1)], &about("a", &[])).unwrap();
-    assert_eq!(open_node(&indexer), Err(RecordError::WrongType));
-    assert_eq!(open_indexer(&node), Err(RecordError::WrongType));
+    assert_eq!(
+        open_node(&indexer),
+        Err(RecordError::Envelope(Flaw::WrongType))
+    );
+    assert_eq!(
+        open_indexer(&node),
+        Err(RecordError::Envelope(Flaw::WrongType))
+    );
 }
 
 #[test]
@@ -148,7 +154,7 @@ fn the_domain_is_part_of_the_signature() {
     let wrong = SignedEnvelope::new(&key(1), domain, payload_type, payload).unwrap();
     assert_eq!(
         open_indexer(&wrong.into_protobuf_encoding()),
-        Err(RecordError::BadSignature)
+        Err(RecordError::Envelope(Flaw::BadSignature))
     );
 }
 

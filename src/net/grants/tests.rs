@@ -1,3 +1,5 @@
+use libp2p::core::SignedEnvelope;
+
 use super::*;
 use crate::protocol::{
     Role,
@@ -118,9 +120,14 @@ fn a_grant_is_no_list_and_a_list_no_grant() {
 fn the_domain_is_part_of_the_signature() {
     let mut buffer = [0; 384];
     let payload = encode_grant(&grant(&[]), &mut buffer).unwrap();
-    let other = seal(&key(1), REVOCATION_DOMAIN, GRANT_PAYLOAD_TYPE, payload).unwrap();
+    let of_domain = |domain: &str| {
+        let of_type = Purpose::Grant.payload_type().to_vec();
+        let sealed = SignedEnvelope::new(&key(1), domain.into(), of_type, payload.to_vec());
+        sealed.unwrap().into_protobuf_encoding()
+    };
+    let other = of_domain(Purpose::Revocations.domain());
     let error = OpenError::Envelope(Flaw::BadSignature);
     assert_eq!(network_of(&other), Err(error));
-    let same = seal(&key(1), GRANT_DOMAIN, GRANT_PAYLOAD_TYPE, payload).unwrap();
+    let same = of_domain(Purpose::Grant.domain());
     assert_eq!(network_of(&same), Ok(peer(1)));
 }

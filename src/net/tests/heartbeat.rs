@@ -137,7 +137,7 @@ fn a_lease_given_up_ends_with_a_beat_of_0_ms_and_its_ack() {
                 world.answer(at, &event, &Ack::accepted(Duration::ZERO));
                 match event {
                     NetEvent::Beat { frame, source } => {
-                        let beat = world.net(at).read_beat(&frame).unwrap();
+                        let (beat, _) = world.net(at).read_beat(&frame).unwrap();
                         assert_eq!(source.is_some(), beat.sequence == 0, "said once a stream");
                         asked_for = Some(beat.lease);
                     }

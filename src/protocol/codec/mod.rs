@@ -2,8 +2,8 @@
 //! 1.1), without std and without an allocator.
 //!
 //! Frames ([`frame`]), the two CBOR protocols ([`heartbeat`], [`directory`]), signed records
-//! ([`record`], [`service`]), and what a closed network signs ([`grant`], [`revocation`]). The
-//! definitions of the data are in `oc-discovery.cddl` beside this file. Encoders write to the front
+//! ([`record`], [`service`]), what a closed network signs ([`grant`], [`revocation`]), and the
+//! envelopes of both ([`envelope`]). The definitions of the data are in `oc-discovery.cddl` beside this file. Encoders write to the front
 //! of a buffer that the caller gives and return what they have written; decoders borrow from the
 //! bytes that they are given.
 //!
@@ -25,6 +25,7 @@ use super::{MAX_NAME_LEN, Name, PeerId};
 
 mod cbor;
 pub mod directory;
+pub mod envelope;
 pub mod frame;
 pub mod grant;
 pub mod heartbeat;

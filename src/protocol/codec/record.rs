@@ -16,7 +16,8 @@ use core::time::Duration;
 use heapless::Vec;
 use minicbor::{Encode, bytes::ByteSlice};
 
-pub use contents::contents;
+pub use super::envelope::{Flaw, Purpose, Verifier};
+pub use contents::{contents, has_by_grant};
 pub use errors::{RecordError, SignError};
 
 use super::{
@@ -143,20 +144,6 @@ impl Record<'_> {
     }
 }
 
-/// Opens envelopes, with the host's cryptography.
-pub trait Verifier {
-    /// The payload of the envelope and the peer that signed it, for the kind's domain and payload
-    /// type.
-    ///
-    /// # Errors
-    /// Any [`RecordError`] except those that [`open`] finds itself.
-    fn open(&self, kind: Kind, envelope: &[u8]) -> Result<(PeerId, impl AsRef<[u8]>), RecordError>;
-
-    /// Takes note that a record had so many addresses, at most 8, that nobody can dial. They are
-    /// left out.
-    fn left_out(&self, _addresses: usize) {}
-}
-
 /// Makes envelopes, with the host's key.
 pub trait Signer {
     /// The peer that signs.
@@ -189,7 +176,7 @@ pub fn open<T>(
     if length > MAX_ENVELOPE_LEN {
         return Err(RecordError::TooLong { length });
     }
-    let (signer, payload) = verifier.open(kind, envelope)?;
+    let (signer, payload) = verifier.open(Purpose::Record(kind), envelope)?;
     let (record, left_out) = read_record(kind, payload.as_ref())?;
     if left_out > 0 {
         verifier.left_out(left_out);
@@ -197,6 +184,7 @@ pub fn open<T>(
     if record.peer != signer {
         return Err(RecordError::WrongSubject);
     }
+    verifier.admit(kind, &record).map_err(RecordError::Denied)?;
     Ok(read(&record))
 }
 

@@ -7,18 +7,31 @@ use super::Endpoint;
 use crate::protocol::{Action, listing::ListingAction};
 use crate::protocol::{
     Filter, Input, Instant, Machine,
+    closed::{Closed, ForMember},
     codec::{directory::Response, record::Verifier},
     listing::{Listing, ListingId, Listings, Row, States},
     lookup::{Lookups, Query},
 };
 
-impl<M, L, W, P, B, const F: usize, const G: usize, const O: usize, const D: usize, const N: usize>
-    Endpoint<M, L, W, P, N>
+impl<
+    M,
+    L,
+    W,
+    P,
+    B,
+    const F: usize,
+    const G: usize,
+    const O: usize,
+    const D: usize,
+    const N: usize,
+    C,
+> Endpoint<M, L, W, P, N, C>
 where
     M: DerefMut<Target: Machine>,
     L: DerefMut<Target = Lookups<F, G, O, D>>,
     P: DerefMut<Target = Listing<B>>,
     B: AsRef<[u64]> + AsMut<[u64]>,
+    C: DerefMut<Target = Closed>,
 {
     /// Begins a listing of the nodes that the filter selects and that are in one of these states,
     /// in a place that has not been used. `seed` keeps others from choosing ids that are taken for
@@ -61,12 +74,20 @@ where
         verifier: &impl Verifier,
         say: &mut dyn FnMut(ListingId, &Row<'_>),
     ) {
+        if let (Query::Network(_), Some(Response::Revocations(envelope))) = (query, response) {
+            // One that does not count is ignored.
+            let _ = self.take_revocations(envelope, verifier);
+            return;
+        }
+        let closed = self.closed.as_deref();
+        let verifier = &ForMember { closed, verifier };
         match query {
             Query::Lookup(query) => self.lookups.responded(now, query, response, verifier),
             Query::Listing { listing, query } => {
                 let of = (listing, query);
                 self.listings.responded(of, response, verifier, say);
             }
+            Query::Network(_) => {}
             Query::Machine(ref native) => {
                 let answer = match response {
                     Some(Response::Indexers(answer)) => Some(*answer),

@@ -7,15 +7,17 @@ use super::Endpoint;
 use crate::protocol::Action;
 use crate::protocol::{
     Addrs, Coverage, Entries, Input, Instant, Machine, PeerId, Reader, RequestId, TableStats,
+    closed::Closed,
     codec::directory::{Request, Response},
     lookup::{LookupId, Lookups, Outcome, Query, Question, RecordCopy, Served},
 };
 
-impl<M, L, W, P, const F: usize, const G: usize, const O: usize, const D: usize, const N: usize>
-    Endpoint<M, L, W, P, N>
+impl<M, L, W, P, const F: usize, const G: usize, const O: usize, const D: usize, const N: usize, C>
+    Endpoint<M, L, W, P, N, C>
 where
     M: DerefMut<Target: Machine>,
     L: DerefMut<Target = Lookups<F, G, O, D>>,
+    C: DerefMut<Target = Closed>,
 {
     /// Serves the directory request of a peer that can dial what `reader` says. The entries of a
     /// list are put into `entries`, which the response borrows. `None`: the answer comes as
@@ -28,8 +30,14 @@ where
         entries: &'r mut Entries<'a>,
     ) -> Option<Response<'r>> {
         let Self {
-            machine, lookups, ..
+            machine,
+            lookups,
+            closed,
+            ..
         } = self;
+        if let (Request::Revocations, Some(closed)) = (&request, closed) {
+            return Some(Response::Revocations(closed.list()));
+        }
         machine.handle(now, Input::Seen { peer: from, reader });
         match lookups.serve(now, from, id, request, &mut **machine, entries) {
             Served::Now(response) => Some(response),
@@ -74,8 +82,8 @@ where
         let own_ms = self.own_ms(now, system_ms);
         match query {
             Query::Lookup(query) => _ = self.lookups.found(now, own_ms, query, copy),
-            // A listing searches for nothing.
-            Query::Listing { .. } => {}
+            // Neither searches for anything.
+            Query::Listing { .. } | Query::Network(_) => {}
             Query::Machine(ref peer) => self.machine.handle(
                 now,
                 Input::SearchValue {
@@ -107,7 +115,7 @@ where
         let own_ms = self.own_ms(now, system_ms);
         match query {
             Query::Lookup(query) => _ = self.lookups.searched(now, query, reached),
-            Query::Listing { .. } => {}
+            Query::Listing { .. } | Query::Network(_) => {}
             Query::Machine(ref peer) => {
                 self.machine
                     .handle(now, Input::SearchEnded { peer, own_ms });

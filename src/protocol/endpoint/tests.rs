@@ -8,7 +8,7 @@ use crate::protocol::{
     codec::{
         directory::{Request, Response},
         heartbeat::AckCause,
-        record::{Kind, RecordError, Verifier},
+        record::{Flaw, Purpose, Verifier},
     },
     input::tests::Events,
     listing::{LIMIT, ListAsk, ListingAction, ListingId, Row, States},
@@ -230,8 +230,8 @@ fn a_peer_has_the_role_of_the_lease_with_it_and_without_one_is_a_native_for_an_i
 struct NoKeys;
 
 impl Verifier for NoKeys {
-    fn open(&self, _: Kind, _: &[u8]) -> Result<(PeerId, impl AsRef<[u8]>), RecordError> {
-        Err::<(PeerId, [u8; 0]), _>(RecordError::NotAnEnvelope)
+    fn open(&self, _: Purpose, _: &[u8]) -> Result<(PeerId, impl AsRef<[u8]>), Flaw> {
+        Err::<(PeerId, [u8; 0]), _>(Flaw::NotAnEnvelope)
     }
 }
 

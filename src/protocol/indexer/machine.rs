@@ -33,6 +33,10 @@ impl<const N: usize> Machine for Indexer<N> {
             Input::LeaseClosed { server } => {
                 self.leases.closed(now, server, &mut self.rng);
             }
+            Input::Expelled { peer } => {
+                self.end_of_lease(now, peer, Presence::Alive, EndCause::Expelled);
+                self.leases.expelled(now, peer, &mut self.rng);
+            }
             Input::RecordSigned { urgency } => {
                 self.leases.signed(now, urgency);
                 if urgency == Urgency::AtOnce {

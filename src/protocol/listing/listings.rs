@@ -145,7 +145,7 @@ where
     pub fn request(&self, query: Query, ask: ListAsk) -> Option<Request> {
         match query {
             Query::Listing { listing, .. } => Some(self.of(listing)?.request(ask)),
-            Query::Machine(_) | Query::Lookup(_) => None,
+            Query::Machine(_) | Query::Lookup(_) | Query::Network(_) => None,
         }
     }
 

@@ -240,6 +240,7 @@ impl From<Ask> for Request {
                 gone: false,
             },
             Ask::Peer { peer, reach } => Self::FindPeer { peer, reach },
+            Ask::Revocations => Self::Revocations,
         }
     }
 }

@@ -223,6 +223,13 @@ impl<const F: usize, const L: usize, const P: usize, const D: usize> Lookups<F, 
         self.lists.give_up(now, lookup);
     }
 
+    /// In a closed network: if a node that was found has the name by its grant, the others have not.
+    pub(super) fn heed_grants(&mut self, lookup: LookupId) {
+        self.finds.heed_grants(lookup);
+        self.peers.heed_grants(lookup);
+        self.programs.heed_grants(lookup);
+    }
+
     /// Begins a lookup of another peer for a name or a peer. If it needs no other server, it needs
     /// no slot.
     fn begin_for_peer<H: Here + ?Sized>(

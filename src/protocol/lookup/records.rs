@@ -11,7 +11,11 @@ use core::{
 use heapless::Vec;
 
 use super::RecordCopy;
-use crate::protocol::{Instant, MAX_ENVELOPE_LEN, PeerId, RecordRank, directory::Found};
+use crate::protocol::{
+    Instant, MAX_ENVELOPE_LEN, PeerId, RecordRank,
+    codec::record::{Kind, contents, has_by_grant},
+    directory::Found,
+};
 
 /// Where a record was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -183,6 +187,20 @@ impl<const N: usize> Records<N> {
         self.best_first
             .retain(|record| record.is_leased || own_ms <= record.rank.expires_at_ms);
         self.best_first.len() < before
+    }
+
+    /// If some have the name by their grants, the others are left out. Returns whether there were
+    /// such.
+    pub(super) fn keep_owners(&mut self, name: &str) -> bool {
+        let owns = |record: &FoundRecord| {
+            let record = contents(Kind::Node, record.envelope());
+            record.is_some_and(|record| has_by_grant(record.grant, name))
+        };
+        let known = self.best_first.len();
+        if self.best_first.iter().any(owns) {
+            self.best_first.retain(owns);
+        }
+        self.best_first.len() < known
     }
 
     /// Whether a record of the peer is among them.

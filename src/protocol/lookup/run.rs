@@ -190,6 +190,20 @@ impl<const S: usize, const Q: usize, const R: usize, const O: usize> Lookup<S, Q
         }
     }
 
+    /// If a record has the name by its grant, those that have it without one are left out. The
+    /// grants were verified when the records were opened.
+    pub(super) fn heed_grants(&mut self, id: LookupId) {
+        let Question::Name(name) = &self.question else {
+            return;
+        };
+        if self.id == id && self.records.keep_owners(name) {
+            self.claims.clear();
+            for record in self.records.as_slice() {
+                self.claims.note(record.peer());
+            }
+        }
+    }
+
     /// Takes a record from the DHT. Returns whether the search is one of this lookup.
     pub(super) fn found(
         &mut self,

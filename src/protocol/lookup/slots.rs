@@ -62,6 +62,10 @@ impl<const N: usize, const S: usize, const Q: usize, const R: usize, const O: us
         self.held_mut().for_each(|slot| slot.give_up(now, id));
     }
 
+    pub(super) fn heed_grants(&mut self, id: LookupId) {
+        self.held_mut().for_each(|slot| slot.heed_grants(id));
+    }
+
     pub(super) fn answered(&mut self, now: Instant, query: QueryId, answer: Answer<'_>) -> bool {
         let mut slots = self.held_mut();
         slots.any(|slot| slot.answered(now, query, answer))

@@ -57,6 +57,8 @@ pub enum Query {
         /// Its query.
         query: QueryId,
     },
+    /// Of the closed network: this peer is asked for its revocation list.
+    Network(PeerId),
 }
 
 /// A query to one server.
@@ -95,6 +97,8 @@ pub enum Ask {
         /// How far the server goes.
         reach: Reach,
     },
+    /// The revocation list of the closed network.
+    Revocations,
 }
 
 /// What the host must do.

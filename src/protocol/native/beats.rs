@@ -34,6 +34,14 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Native<I, K
         Ack::accepted(Duration::ZERO).into()
     }
 
+    /// The peer does not belong to the network: it is removed from every table.
+    pub(super) fn expel(&mut self, now: Instant, peer: &PeerId) {
+        self.stream_records.remove(now, peer, EndCause::Expelled);
+        self.delegation.forget(peer);
+        self.directory.unlist(now, peer, Presence::Alive);
+        self.end_of_indexer(now, peer, Role::Node);
+    }
+
     /// The peer is no longer an indexer: it is removed from `live_indexers` and `known_peer_ids`,
     /// and no report of another peer adds it again while copies of its record may be in the DHT.
     /// If its last beat had the `role` of an indexer, it was one, even if it is in no table now.

@@ -59,6 +59,10 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Machine
             Input::LeaseClosed { server } => {
                 self.leases.closed(now, server, &mut self.rng);
             }
+            Input::Expelled { peer } => {
+                self.expel(now, peer);
+                self.leases.expelled(now, peer, &mut self.rng);
+            }
             Input::NativeLearned { native, addrs } => self.learn_fellow(now, native, addrs),
             Input::NativeForgotten { native } => self.forget_fellow(native),
             Input::Paced(pace) => {

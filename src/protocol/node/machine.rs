@@ -44,6 +44,11 @@ impl Machine for Node {
                 self.wake = Some(now);
                 self.leases.closed(now, server, &mut self.rng);
             }
+            Input::Expelled { peer } => {
+                self.wake = Some(now);
+                self.failures.refused(now, peer, now + REFUSED_PAUSE);
+                self.leases.expelled(now, peer, &mut self.rng);
+            }
             Input::Answered { native, answer } => self.answered(now, native, answer),
             Input::RecordSigned { urgency } => {
                 self.wake = Some(now);

@@ -31,7 +31,7 @@ use super::{
 };
 use crate::protocol::{
     Addrs, Filter, Instant, Machine, Offer, PeerId, Presence, Role, TableStats,
-    codec::record::{Kind, RecordError, Verifier, contents, open},
+    codec::record::{Flaw, Kind, RecordError, Verifier, contents, open},
     lookup::LookupId,
     table::Vacant,
 };
@@ -194,8 +194,13 @@ impl<const W: usize, const K: usize, const P: usize> Watches<W, K, P> {
         let Some((reader, watch)) = self.reader(reader) else {
             return Ok(());
         };
-        let open: Open<'_> =
-            &|envelope, read| open(verifier, Kind::Node, envelope, |record| read(record));
+        let open: Open<'_> = &|envelope, read| {
+            match open(verifier, Kind::Node, envelope, |record| read(record)) {
+                // Its server may not know yet that the node is no member.
+                Err(RecordError::Denied(_)) => Ok(()),
+                opened => opened,
+            }
+        };
         let heard = hear(watch, (now, server), &reader.filter, body, open, say);
         match heard {
             Ok(()) => reader.unread |= watch.bit(server),
@@ -220,7 +225,7 @@ impl<const W: usize, const K: usize, const P: usize> Watches<W, K, P> {
             ..
         } = self;
         let open: Open<'_> = &|envelope, read| {
-            let record = contents(Kind::Node, envelope).ok_or(RecordError::NotAnEnvelope)?;
+            let record = contents(Kind::Node, envelope).ok_or(Flaw::NotAnEnvelope)?;
             read(&record);
             Ok(())
         };

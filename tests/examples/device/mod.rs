@@ -5,7 +5,7 @@ use core::time::Duration;
 
 use oc_discovery::protocol::{
     Addr, Addrs, Offer, PeerId, Terms,
-    codec::record::{Kind, Record, RecordError, SignError, Signer, Verifier},
+    codec::record::{Flaw, Kind, Purpose, Record, SignError, Signer, Verifier},
     signing::record_ttl,
 };
 
@@ -54,7 +54,7 @@ pub fn own_record() -> Record<'static> {
 pub struct Unsigned;
 
 impl Verifier for Unsigned {
-    fn open(&self, _: Kind, envelope: &[u8]) -> Result<(PeerId, impl AsRef<[u8]>), RecordError> {
+    fn open(&self, _: Purpose, envelope: &[u8]) -> Result<(PeerId, impl AsRef<[u8]>), Flaw> {
         Ok((NODE, envelope))
     }
 }

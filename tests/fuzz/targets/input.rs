@@ -8,7 +8,7 @@ use oc_discovery::protocol::{
     SignedRecord, Terms, TransportAddr, Want,
     codec::{
         directory::{Request, Response},
-        record::{Kind, RecordError, Verifier, decode_record},
+        record::{Flaw, Kind, Purpose, Verifier, decode_record},
         service::{ServiceName, to_service_name},
     },
     lookup::Question,
@@ -35,8 +35,8 @@ pub fn addrs() -> Addrs {
 pub struct Known;
 
 impl Verifier for Known {
-    fn open(&self, kind: Kind, envelope: &[u8]) -> Result<(PeerId, impl AsRef<[u8]>), RecordError> {
-        let peer = decode_record(kind, envelope).map(|record| record.peer);
+    fn open(&self, purpose: Purpose, envelope: &[u8]) -> Result<(PeerId, impl AsRef<[u8]>), Flaw> {
+        let peer = decode_record(Kind::Node, envelope).map(|record| record.peer);
         Ok((peer.unwrap_or(self::peer(1)), envelope))
     }
 }

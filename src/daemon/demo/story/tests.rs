@@ -104,6 +104,7 @@ fn blank(process: &str, role: Role) -> Status {
         counters: Default::default(),
         resident_bytes: None,
         cpu_ms: 0,
+        network: None,
         key: None,
         reachable: None,
         native_option: None,

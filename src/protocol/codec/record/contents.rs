@@ -1,11 +1,22 @@
 //! The record in an envelope that was verified before.
 
-use super::{Kind, Record, decode_record};
+use super::{Kind, Purpose, Record, decode_record};
+use crate::protocol::codec::grant::decode_grant;
 
 /// The record in this envelope. The signature is not verified, and neither is its subject compared
 /// with its signer: this is for envelopes that [`open`](super::open) has opened before. `None` if
 /// there is no record of this kind in it.
 pub fn contents(kind: Kind, envelope: &[u8]) -> Option<Record<'_>> {
+    decode_record(kind, payload(Purpose::Record(kind), envelope)?).ok()
+}
+
+/// Whether the grant in this envelope, which was verified before, has the name.
+pub fn has_by_grant(envelope: &[u8], name: &str) -> bool {
+    let grant = payload(Purpose::Grant, envelope).and_then(|payload| decode_grant(payload).ok());
+    grant.is_some_and(|grant| grant.has(name))
+}
+
+fn payload(purpose: Purpose, envelope: &[u8]) -> Option<&[u8]> {
     let (mut payload_type, mut payload) = (None, None);
     let mut rest = envelope;
     while !rest.is_empty() {
@@ -21,8 +32,7 @@ pub fn contents(kind: Kind, envelope: &[u8]) -> Option<Record<'_>> {
         }
         rest = after;
     }
-    let payload = payload.filter(|_| payload_type == Some(kind.payload_type()))?;
-    decode_record(kind, payload).ok()
+    payload.filter(|_| payload_type == Some(purpose.payload_type()))
 }
 
 /// The number at the start of the bytes, and the bytes after it. Nothing in an envelope is longer

@@ -2,8 +2,8 @@
 
 use core::{fmt, time::Duration};
 
-use super::{MAX_TAG_BYTES, MAX_TAGS, MAX_TTL};
-use crate::protocol::{MAX_ENVELOPE_LEN, MAX_NAME_LEN, codec::DecodeError};
+use super::{Flaw, MAX_TAG_BYTES, MAX_TAGS, MAX_TTL};
+use crate::protocol::{MAX_ENVELOPE_LEN, MAX_NAME_LEN, codec::DecodeError, grants::Denial};
 
 /// Why an envelope does not open.
 #[derive(Debug, PartialEq, Eq)]
@@ -13,16 +13,12 @@ pub enum RecordError {
         /// Bytes found.
         length: usize,
     },
-    /// Not a signed envelope.
-    NotAnEnvelope,
-    /// An envelope of another payload type.
-    WrongType,
-    /// The signature does not verify for the record's domain.
-    BadSignature,
-    /// The key is not an Ed25519 key.
-    NotEd25519,
+    /// It is no envelope that was signed for a record of its kind.
+    Envelope(Flaw),
     /// The subject is not the signer.
     WrongSubject,
+    /// The closed network has no such member.
+    Denied(Denial),
     /// The payload is not a record.
     Payload(DecodeError),
 }
@@ -36,17 +32,21 @@ impl fmt::Display for RecordError {
                     "signed record: has {length} bytes, at most {MAX_ENVELOPE_LEN} are allowed"
                 )
             }
-            Self::NotAnEnvelope => f.write_str("signed record: is not a signed envelope"),
-            Self::WrongType => f.write_str("signed record: has another payload type"),
-            Self::BadSignature => f.write_str("signed record: its signature does not verify"),
-            Self::NotEd25519 => f.write_str("signed record: its key is not an Ed25519 key"),
+            Self::Envelope(flaw) => write!(f, "signed record: {flaw}"),
             Self::WrongSubject => f.write_str("signed record: its subject is not its signer"),
+            Self::Denied(denial) => write!(f, "signed record: {denial}"),
             Self::Payload(error) => write!(f, "signed record: {error}"),
         }
     }
 }
 
 impl core::error::Error for RecordError {}
+
+impl From<Flaw> for RecordError {
+    fn from(flaw: Flaw) -> Self {
+        Self::Envelope(flaw)
+    }
+}
 
 impl From<DecodeError> for RecordError {
     fn from(error: DecodeError) -> Self {

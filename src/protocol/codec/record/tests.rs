@@ -36,8 +36,8 @@ struct Bare {
 }
 
 impl Verifier for Bare {
-    fn open(&self, _: Kind, bytes: &[u8]) -> Result<(PeerId, impl AsRef<[u8]>), RecordError> {
-        let payload = bytes.get(self.more..).ok_or(RecordError::NotAnEnvelope)?;
+    fn open(&self, _: Purpose, bytes: &[u8]) -> Result<(PeerId, impl AsRef<[u8]>), Flaw> {
+        let payload = bytes.get(self.more..).ok_or(Flaw::NotAnEnvelope)?;
         Ok((self.peer(), payload.to_vec()))
     }
 }
@@ -119,7 +119,7 @@ const DIALABLE: &[u8] = &[4, 192, 0, 2, 1, 6, 0, 1];
 struct Counting(Cell<usize>);
 
 impl Verifier for Counting {
-    fn open(&self, kind: Kind, bytes: &[u8]) -> Result<(PeerId, impl AsRef<[u8]>), RecordError> {
+    fn open(&self, kind: Purpose, bytes: &[u8]) -> Result<(PeerId, impl AsRef<[u8]>), Flaw> {
         Bare { more: 0 }
             .open(kind, bytes)
             .map(|(peer, payload)| (peer, payload.as_ref().to_vec()))

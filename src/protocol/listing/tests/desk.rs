@@ -8,7 +8,7 @@ use crate::protocol::{
     EntriesPage, Entry, IndexersAnswer, IndexersPage, Offer, Selection, Subject,
     codec::{
         fixtures::{encoded, unsigned},
-        record::{Kind, RecordError, Tags, contents, encode_record},
+        record::{Flaw, Purpose, Tags, contents, encode_record},
         service::{Service, Transport, to_service_name},
     },
 };
@@ -71,9 +71,12 @@ pub(super) fn envelope(n: u16) -> Vec<u8> {
 pub(super) struct Seals;
 
 impl Verifier for Seals {
-    fn open(&self, kind: Kind, envelope: &[u8]) -> Result<(PeerId, impl AsRef<[u8]>), RecordError> {
-        let record = contents(kind, envelope).filter(|_| !envelope.ends_with(FORGED));
-        let record = record.ok_or(RecordError::NotAnEnvelope)?;
+    fn open(&self, purpose: Purpose, envelope: &[u8]) -> Result<(PeerId, impl AsRef<[u8]>), Flaw> {
+        let record = purpose
+            .kind()
+            .and_then(|kind| contents(kind, envelope))
+            .filter(|_| !envelope.ends_with(FORGED));
+        let record = record.ok_or(Flaw::NotAnEnvelope)?;
         let payload = encoded(|buffer| encode_record(&record, buffer));
         Ok((record.peer, payload))
     }

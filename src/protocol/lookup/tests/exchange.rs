@@ -6,7 +6,7 @@ use crate::protocol::{
     codec::{
         directory::{Envelopes, Request, Response},
         fixtures::encoded,
-        record::{Kind, Record, RecordError, Tags, Verifier, encode_record},
+        record::{Flaw, Purpose, Record, Tags, Verifier, encode_record},
     },
     indexer::Indexer,
 };
@@ -113,10 +113,10 @@ fn peer_that_finds_no_slot_is_told_to_come_back() {
 struct Named;
 
 impl Verifier for Named {
-    fn open(&self, _: Kind, envelope: &[u8]) -> Result<(PeerId, impl AsRef<[u8]>), RecordError> {
+    fn open(&self, _: Purpose, envelope: &[u8]) -> Result<(PeerId, impl AsRef<[u8]>), Flaw> {
         match envelope.split_first() {
             Some((&signer, payload)) => Ok((peer(signer), payload)),
-            None => Err(RecordError::NotAnEnvelope),
+            None => Err(Flaw::NotAnEnvelope),
         }
     }
 }

@@ -6,7 +6,7 @@ use crate::protocol::{
     codec::{
         directory::{Request, Response},
         fixtures::{encoded, unsigned},
-        record::{Kind, Record, RecordError, Tags, Verifier, contents, encode_record},
+        record::{Flaw, Kind, Purpose, Record, Tags, Verifier, contents, encode_record},
         service::{Service, Transport, to_service_name},
     },
 };
@@ -41,8 +41,11 @@ fn offers(n: u8, service: &str) -> Vec<u8> {
 struct Unsigned;
 
 impl Verifier for Unsigned {
-    fn open(&self, kind: Kind, envelope: &[u8]) -> Result<(PeerId, impl AsRef<[u8]>), RecordError> {
-        let record = contents(kind, envelope).ok_or(RecordError::NotAnEnvelope)?;
+    fn open(&self, purpose: Purpose, envelope: &[u8]) -> Result<(PeerId, impl AsRef<[u8]>), Flaw> {
+        let record = purpose
+            .kind()
+            .and_then(|kind| contents(kind, envelope))
+            .ok_or(Flaw::NotAnEnvelope)?;
         let payload = encoded(|buffer| encode_record(&record, buffer));
         Ok((record.peer, payload))
     }

@@ -5,6 +5,7 @@ use crate::protocol::{
     Addr, Beat, Entry, Indexer, SignedRecord, StreamId, Subject,
     codec::{
         frame::{MAX_FRAME, header},
+        record::{Purpose, RecordError},
         watch::{Notice, encode_notice},
     },
     watch::server::tests::{LEASE, indexer, signed},
@@ -16,11 +17,14 @@ const SERVER: PeerId = PeerId::from_bytes([200; 32]);
 struct Opens(bool);
 
 impl Verifier for Opens {
-    fn open(&self, kind: Kind, envelope: &[u8]) -> Result<(PeerId, impl AsRef<[u8]>), RecordError> {
-        let record = contents(kind, envelope).filter(|_| self.0);
-        let record = record.ok_or(RecordError::BadSignature)?;
+    fn open(&self, purpose: Purpose, envelope: &[u8]) -> Result<(PeerId, impl AsRef<[u8]>), Flaw> {
+        let record = purpose
+            .kind()
+            .and_then(|kind| contents(kind, envelope))
+            .filter(|_| self.0);
+        let record = record.ok_or(Flaw::BadSignature)?;
         // The payload is the second of two fields.
-        let payload = &envelope[2 + kind.payload_type().len() + 1..];
+        let payload = &envelope[2 + purpose.payload_type().len() + 1..];
         let length = header(payload, MAX_FRAME).unwrap().unwrap().length;
         Ok((record.peer, &payload[length..]))
     }
@@ -171,7 +175,12 @@ fn record_of_a_server_is_verified_and_its_stream_is_over_if_it_is_false() {
     world.list();
     assert_eq!(world.poll(), opens(reader));
     let told = world.told(reader, 4, Opens(false));
-    assert_eq!(told, Err(NoticeError::Record(RecordError::BadSignature)));
+    assert_eq!(
+        told,
+        Err(NoticeError::Record(RecordError::Envelope(
+            Flaw::BadSignature
+        )))
+    );
     // It is opened anew after a pause.
     world.now += 10_000;
     let mut actions = core::iter::from_fn(|| world.poll());

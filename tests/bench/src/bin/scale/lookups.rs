@@ -15,7 +15,7 @@ use oc_discovery::protocol::{
             encode_response,
         },
         frame::{MAX_FRAME, MAX_RESPONSE},
-        record::{Kind, Record, RecordError, SignError, Signer, Verifier, sign},
+        record::{Flaw, Kind, Purpose, Record, SignError, Signer, Verifier, sign},
     },
     lookup::{LookupAction, LookupId, Lookups, QueryId, Question, Served},
 };
@@ -393,10 +393,10 @@ impl Signer for Unsigned {
 }
 
 impl Verifier for Unsealed {
-    fn open(&self, _: Kind, envelope: &[u8]) -> Result<(PeerId, impl AsRef<[u8]>), RecordError> {
+    fn open(&self, _: Purpose, envelope: &[u8]) -> Result<(PeerId, impl AsRef<[u8]>), Flaw> {
         let signer = envelope.first_chunk::<32>();
         let payload = envelope.get(HEAD..);
-        let parts = signer.zip(payload).ok_or(RecordError::NotAnEnvelope)?;
+        let parts = signer.zip(payload).ok_or(Flaw::NotAnEnvelope)?;
         Ok((PeerId::from_bytes(*parts.0), parts.1))
     }
 }
