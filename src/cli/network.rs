@@ -2,8 +2,7 @@
 
 use argh::FromArgs;
 
-/// Prepare a closed network: its key, grants for its devices, and a list of those that are out. No
-/// daemon asks for grants yet: they protect nothing so far.
+/// Prepare a closed network: its key, grants for its devices, and a list of those that are out.
 #[derive(Debug, FromArgs)]
 #[argh(subcommand, name = "network", help_triggers("-h", "--help", "help"))]
 pub(crate) struct Network {
@@ -31,8 +30,8 @@ pub(crate) struct New {
     pub(crate) dir: String,
 }
 
-/// Print a grant for each device: a line of text that the network's key has signed. No daemon asks
-/// for it yet.
+/// Print a grant for each device: a line of text that the network's key has signed, for the file
+/// grant in the device's data directory.
 #[derive(Debug, FromArgs)]
 #[argh(subcommand, name = "grant", help_triggers("-h", "--help", "help"))]
 pub(crate) struct Grant {

@@ -87,6 +87,7 @@ impl Driver<'_> {
             let from = self.env.called_at(beat.role, &peer, source);
             match code {
                 AckCode::Full => self.counters.refusals_full += 1,
+                _ if denial.is_some() => self.counters.refusals_no_member += 1,
                 _ if reason.starts_with(COMES_AND_GOES) => {
                     self.counters.refusals_resting += 1;
                     self.problems.happened(now, peer_flapping(&peer, &from));

@@ -42,8 +42,7 @@ pub(super) struct Counters {
     /// Heartbeat streams that were ended because their beats came too fast.
     pub(super) streams_too_fast: u64,
     /// Beats that were refused because their sender is no member of the closed network.
-    #[cfg(feature = "program")]
-    pub(super) denied_members: u64,
+    pub(super) refusals_no_member: u64,
     /// Times that two devices were found to use one identity.
     pub(super) contested_identities: u64,
     /// Leases that servers granted to this process.
@@ -103,8 +102,7 @@ impl Counters {
             ("refusals_refused", self.refusals_refused),
             ("refusals_resting", self.refusals_resting),
             ("streams_too_fast", self.streams_too_fast),
-            #[cfg(feature = "program")]
-            ("denied_members", self.denied_members),
+            ("refusals_no_member", self.refusals_no_member),
             ("contested_identities", self.contested_identities),
             ("leases_granted", self.leases_granted),
             ("leases_lost", self.leases_lost),

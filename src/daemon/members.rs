@@ -328,7 +328,6 @@ impl Driver<'_> {
 
     /// A peer was refused because it is no member.
     pub(super) fn note_stranger(&mut self, peer: &PeerId, role: Role, denial: &Denial) {
-        self.counters.denied_members += 1;
         let mistake = Mistake {
             code: code(denial),
             severity: Severity::Notice,

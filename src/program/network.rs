@@ -92,8 +92,7 @@ fn new(args: &New) -> Result<(), Failure> {
     let key = NetworkKey::create(Path::new(&args.dir))?;
     print(key.id())?;
     note(format_args!(
-        "{} is the key of this network: whoever has it decides who belongs to it, so keep it off line. \
-         No daemon asks for grants yet",
+        "{} is the key of this network: whoever has it decides who belongs to it, so keep it off line",
         key.file().display()
     ));
     Ok(())

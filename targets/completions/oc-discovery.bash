@@ -14,6 +14,8 @@ _oc_discovery() {
         --announce) return ;;
         --native) return ;;
         --psk) _oc_discovery_offer -f; return ;;
+        --network) return ;;
+        --grant) _oc_discovery_offer -f; return ;;
         --log) _oc_discovery_offer -W 'off error warn info debug trace'; return ;;
         --log-format) _oc_discovery_offer -W 'text json'; return ;;
         --lease) return ;;
@@ -51,15 +53,16 @@ _oc_discovery() {
         " network grant "*) _oc_discovery_offer -W '--key --role --name --until --json --help' ;;
         " network show "*) _oc_discovery_offer -W '--json --help' ;;
         " network revoke "*) _oc_discovery_offer -W '--key --json --help' ;;
-        " native "*) _oc_discovery_offer -W '--config --data-dir --listen --announce --announce-only --native --psk --no-mdns --trust-lan --log --verbose --log-format --lease --beat-interval --offload-interval --refresh-interval --gc-interval --connect-interval --dns --dns-zone --http --http-token --dns-sd --help' ;;
-        " indexer "*) _oc_discovery_offer -W '--config --data-dir --listen --announce --announce-only --native --psk --no-mdns --trust-lan --log --verbose --log-format --lease --beat-interval --offload-interval --refresh-interval --gc-interval --connect-interval --dns --dns-zone --http --http-token --dns-sd --help' ;;
-        " node "*) _oc_discovery_offer -W '--config --data-dir --listen --announce --announce-only --native --psk --no-mdns --trust-lan --log --verbose --log-format --lease --beat-interval --offload-interval --refresh-interval --gc-interval --connect-interval --dns --dns-zone --http --http-token --dns-sd --name --tag --service --check --check-interval --allow-exec --from-dns-sd --min-indexers --help' ;;
+        " native "*) _oc_discovery_offer -W '--config --data-dir --listen --announce --announce-only --native --psk --network --grant --no-mdns --trust-lan --log --verbose --log-format --lease --beat-interval --offload-interval --refresh-interval --gc-interval --connect-interval --dns --dns-zone --http --http-token --dns-sd --help' ;;
+        " indexer "*) _oc_discovery_offer -W '--config --data-dir --listen --announce --announce-only --native --psk --network --grant --no-mdns --trust-lan --log --verbose --log-format --lease --beat-interval --offload-interval --refresh-interval --gc-interval --connect-interval --dns --dns-zone --http --http-token --dns-sd --help' ;;
+        " node "*) _oc_discovery_offer -W '--config --data-dir --listen --announce --announce-only --native --psk --network --grant --no-mdns --trust-lan --log --verbose --log-format --lease --beat-interval --offload-interval --refresh-interval --gc-interval --connect-interval --dns --dns-zone --http --http-token --dns-sd --name --tag --service --check --check-interval --allow-exec --from-dns-sd --min-indexers --help' ;;
         " status "*) _oc_discovery_offer -W '--data-dir --all --check --json --format --schema --help'; _oc_discovery_offer -d ;;
         " find "*) _oc_discovery_offer -W '--data-dir --json --addr --help' ;;
         " nodes "*) _oc_discovery_offer -W '--data-dir --json --service --tag --name --state --help'; _oc_discovery_offer -d ;;
         " watch "*) _oc_discovery_offer -W '--data-dir --json --service --tag --name --state --help'; _oc_discovery_offer -d ;;
         " indexers "*) _oc_discovery_offer -W '--data-dir --json --help'; _oc_discovery_offer -d ;;
         " drain "*) _oc_discovery_offer -W '--data-dir --undo --json --help'; _oc_discovery_offer -d ;;
+        " revoke "*) _oc_discovery_offer -W '--data-dir --json --help'; _oc_discovery_offer -f ;;
         " config "*) _oc_discovery_offer -W 'check show --help' ;;
         " reload "*) _oc_discovery_offer -W '--data-dir --json --help'; _oc_discovery_offer -d ;;
         " id "*) _oc_discovery_offer -W '--data-dir --help'; _oc_discovery_offer -d ;;
@@ -70,7 +73,7 @@ _oc_discovery() {
         " capacity "*) _oc_discovery_offer -W '--json --help' ;;
         " demo "*) _oc_discovery_offer -W '--speed --help' ;;
         " version "*) _oc_discovery_offer -W '--help' ;;
-        *) _oc_discovery_offer -W 'native indexer node status find nodes watch indexers drain config reload id identity network doctor support capacity demo version --version --help' ;;
+        *) _oc_discovery_offer -W 'native indexer node status find nodes watch indexers drain revoke config reload id identity network doctor support capacity demo version --version --help' ;;
     esac
 }
 complete -o filenames -F _oc_discovery oc-discovery
