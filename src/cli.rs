@@ -15,7 +15,7 @@ use argh::{FromArgs, SubCommands};
 use crate::config::nearest;
 pub(crate) use config::{Config, ConfigCheck, ConfigCommand, ConfigShow, Reload};
 pub(crate) use identity::{Action as IdentityAction, Export, Identity, Import, Reset};
-pub(crate) use network::{Grant, Network, NetworkAction, New, Revoke, ShowGrant};
+pub(crate) use network::{GiveList, Grant, Network, NetworkAction, New, Revoke, ShowGrant};
 pub(crate) use roles::{Indexer, Native, Node};
 
 const PROGRAM: &str = "oc-discovery";
@@ -418,24 +418,6 @@ pub(crate) struct Drain {
     /// the same as --data-dir
     #[argh(positional, arg_name = "dir")]
     pub(crate) dir: Option<String>,
-}
-
-/// Give a running daemon the revocation list of its closed network, which it passes on to all
-/// members.
-#[derive(Debug, FromArgs)]
-#[argh(subcommand, name = "revoke", help_triggers("-h", "--help", "help"))]
-pub(crate) struct GiveList {
-    /// data directory of the daemon (default: that of the only daemon that runs)
-    #[argh(option, arg_name = "dir")]
-    pub(crate) data_dir: Option<String>,
-
-    /// print JSON, one object on one line (default: text for a person)
-    #[argh(switch)]
-    pub(crate) json: bool,
-
-    /// the file with the line that network revoke has printed, or - for stdin
-    #[argh(positional, arg_name = "file")]
-    pub(crate) file: String,
 }
 
 /// Print the peer id of a daemon, running or not.

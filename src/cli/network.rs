@@ -1,4 +1,4 @@
-//! The options of `network` and its commands.
+//! The options of `network` and its commands, and of `revoke`.
 
 use argh::FromArgs;
 
@@ -90,4 +90,22 @@ pub(crate) struct Revoke {
     /// peer ids of the devices, or - for ids from stdin, one on a line
     #[argh(positional, arg_name = "peer-id")]
     pub(crate) peers: Vec<String>,
+}
+
+/// Give a running daemon the revocation list of its closed network, which it passes on to all
+/// members.
+#[derive(Debug, FromArgs)]
+#[argh(subcommand, name = "revoke", help_triggers("-h", "--help", "help"))]
+pub(crate) struct GiveList {
+    /// data directory of the daemon (default: that of the only daemon that runs)
+    #[argh(option, arg_name = "dir")]
+    pub(crate) data_dir: Option<String>,
+
+    /// print JSON, one object on one line (default: text for a person)
+    #[argh(switch)]
+    pub(crate) json: bool,
+
+    /// the file with the line that network revoke has printed, or - for stdin
+    #[argh(positional, arg_name = "file")]
+    pub(crate) file: String,
 }

@@ -5,7 +5,7 @@
 
 use super::{driver::Driver, life::short, mistakes::peer_flapping};
 use crate::{
-    net::{BeatFrame, Frame, each::each, envelope::Libp2p},
+    net::{BeatFrame, Frame, Shown, each::each, envelope::Libp2p},
     protocol::{
         Ack, AckCode, Arrival, Input, Instant, LeaseAnswer, PeerId, StreamId, TransportAddr,
         codec::{
@@ -111,6 +111,20 @@ impl Driver<'_> {
             let envelope = record.envelope.to_vec();
             self.env.net.publish(kind, &record.info, envelope, own_ms);
         }
+    }
+
+    /// A server has answered, and has shown this of its membership in a closed network.
+    pub(super) fn on_ack(
+        &mut self,
+        now: Instant,
+        server: &PeerId,
+        shown: &Shown,
+        input: Input<'_>,
+    ) {
+        let (times, shown) = (self.env.times(), shown.membership());
+        let endpoint = &mut self.env.endpoint;
+        endpoint.shown(times, server, shown, None, &Libp2p);
+        self.handle(now, input);
     }
 
     /// Logs what a server's ack changes for this process.

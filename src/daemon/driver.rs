@@ -39,7 +39,7 @@ use crate::{
     config::{Config, Role},
     net::{
         BeatFrame, FIRST_BEAT_TIMEOUT, Frame, Net, NetBounds, NetEvent, addrs::Announce,
-        each::each, envelope::Libp2p, limits::MAX_HANDSHAKES, netlink::Change,
+        each::each, limits::MAX_HANDSHAKES, netlink::Change,
     },
     protocol::{
         Entries, Input, Instant, PeerId, RequestId, StreamId,
@@ -400,10 +400,6 @@ impl<'m> Driver<'m> {
             } => {
                 self.end_refusals(now, &server);
                 let (server, ack) = (&server, &ack.as_ack());
-                let (times, shown) = (self.env.times(), shown.membership());
-                let endpoint = &mut self.env.endpoint;
-                endpoint.shown(times, server, shown, None, &Libp2p);
-                let counts = endpoint.denial_of_server(server).is_none();
                 let input = Input::Acked {
                     server,
                     over,
@@ -411,8 +407,8 @@ impl<'m> Driver<'m> {
                     ack,
                     clock,
                 };
-                self.handle(now, input);
-                if counts {
+                self.on_ack(now, server, &shown, input);
+                if self.env.endpoint.denial_of_server(server).is_none() {
                     self.log_ack(now, server, cause, ack);
                 }
             }

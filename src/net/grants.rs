@@ -50,7 +50,6 @@ impl fmt::Display for OpenError {
     }
 }
 
-#[cfg(any(test, feature = "program"))]
 /// Why nothing is signed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SealError {
@@ -65,7 +64,6 @@ pub(crate) enum SealError {
     },
 }
 
-#[cfg(any(test, feature = "program"))]
 /// Signs a grant with the network's key. Returns its envelope.
 ///
 /// # Errors
@@ -95,7 +93,6 @@ pub(crate) fn open_grant<T>(
     Ok(read(network, &grant))
 }
 
-#[cfg(any(test, feature = "program"))]
 /// Signs a revocation list of these peers with the network's key. Returns its envelope.
 ///
 /// # Errors
@@ -129,7 +126,6 @@ pub(crate) fn open_revocation<T>(
     Ok(read(network, &list))
 }
 
-#[cfg(any(test, feature = "program"))]
 fn sealed(
     key: &Keypair,
     purpose: Purpose,

@@ -116,11 +116,13 @@ impl Members {
 
 impl Net {
     /// Shows this of the own membership from now on.
+    #[cfg(feature = "program")]
     pub(crate) fn show(&mut self, membership: Membership<'_>) {
         self.members.own = Shown::of(membership);
     }
 
     /// From now on only members take part in the DHT.
+    #[cfg(feature = "program")]
     pub(crate) fn close_dht(&mut self) {
         self.members.is_closed = true;
         let members = &self.members.known;
@@ -146,6 +148,7 @@ impl Net {
     }
 
     /// The peer is no member any more: its connections end, and nothing of it is left in the DHT.
+    #[cfg(feature = "program")]
     pub(crate) fn expel(&mut self, expelled: protocol::PeerId) {
         self.forget(&expelled);
         let peer = PeerId::from(expelled);

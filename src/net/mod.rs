@@ -41,6 +41,7 @@ mod failure;
 pub(crate) mod file;
 pub(crate) mod frames;
 pub(crate) mod goaway;
+#[cfg(feature = "program")]
 pub(crate) mod grants;
 mod greeting;
 mod handshakes;
@@ -83,6 +84,7 @@ use libp2p::{
 };
 
 pub(crate) use self::counted::counted;
+pub(crate) use self::members::Shown;
 pub(crate) use self::race::own_subnets;
 pub(crate) use self::refusals::{Refusal, Why};
 pub(crate) use self::scope::is_for_this_host;

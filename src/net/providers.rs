@@ -198,6 +198,7 @@ impl Providers {
     }
 
     /// Removes what the peer announced.
+    #[cfg(feature = "program")]
     pub(super) fn forget(&mut self, peer: &PeerId) {
         let Self { entries, peers, .. } = self;
         let at = peers.iter().find(|(_, known)| known.id == *peer);

@@ -37,6 +37,7 @@
 //!
 //! [`OutBeat::fresh`]: super::OutBeat::fresh
 
+mod expelled;
 mod pace;
 
 use core::time::Duration;
@@ -361,15 +362,6 @@ impl Lease {
             Phase::Resting { .. } | Phase::Dropping { .. } | Phase::Opening { .. } => false,
         };
         self.released |= is_open && ack.code == AckCode::Released;
-    }
-
-    /// The server does not belong to the network: as if it had refused, at any time.
-    pub(crate) fn expelled(&mut self, now: Instant, rng: &mut Rng) {
-        self.expiry = None;
-        let pause = self.pause(now, rng);
-        self.refused = Some(now + REFUSED_PAUSE);
-        let until = self.not_before(pause);
-        self.phase = Phase::Dropping { until };
     }
 
     /// The stream has ended or could not be opened. After the first such failure, a lease that was

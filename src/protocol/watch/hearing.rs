@@ -12,7 +12,7 @@ use crate::protocol::{
     codec::{
         DecodeError,
         frame::{MAX_FRAME, header},
-        record::{Record, RecordError},
+        record::{Kind, Record, RecordError, Verifier, open},
         watch::{Notice, decode_notice},
     },
 };
@@ -51,6 +51,19 @@ impl core::error::Error for NoticeError {}
 /// Opens an envelope and gives its record to the function.
 pub(super) type Open<'a> =
     &'a dyn Fn(&[u8], &mut dyn FnMut(&Record<'_>)) -> Result<(), RecordError>;
+
+/// Opens an envelope. The record of a peer that is no member of the closed network is passed over:
+/// its server may not know yet.
+pub(super) fn open_of_member(
+    verifier: &impl Verifier,
+    envelope: &[u8],
+    read: &mut dyn FnMut(&Record<'_>),
+) -> Result<(), RecordError> {
+    match open(verifier, Kind::Node, envelope, |record| read(record)) {
+        Err(RecordError::Denied(_)) => Ok(()),
+        opened => opened,
+    }
+}
 
 /// Takes what a server says.
 pub(super) fn hear<const K: usize>(

@@ -26,12 +26,12 @@ use heapless::Vec;
 use super::{
     WatchAction, WatcherId,
     client::{Extent, MAX_WATCHED_SERVERS, Watch, WatchStep},
-    hearing::{ChangedNode, NoticeError, Open, bodies, hear},
+    hearing::{ChangedNode, NoticeError, Open, bodies, hear, open_of_member},
     server::{Batch, READER_PATIENCE, ServeStep, Watchers},
 };
 use crate::protocol::{
     Addrs, Filter, Instant, Machine, Offer, PeerId, Presence, Role, TableStats,
-    codec::record::{Flaw, Kind, RecordError, Verifier, contents, open},
+    codec::record::{Flaw, Kind, Verifier, contents},
     lookup::LookupId,
     table::Vacant,
 };
@@ -194,13 +194,7 @@ impl<const W: usize, const K: usize, const P: usize> Watches<W, K, P> {
         let Some((reader, watch)) = self.reader(reader) else {
             return Ok(());
         };
-        let open: Open<'_> = &|envelope, read| {
-            match open(verifier, Kind::Node, envelope, |record| read(record)) {
-                // Its server may not know yet that the node is no member.
-                Err(RecordError::Denied(_)) => Ok(()),
-                opened => opened,
-            }
-        };
+        let open: Open<'_> = &|envelope, read| open_of_member(verifier, envelope, read);
         let heard = hear(watch, (now, server), &reader.filter, body, open, say);
         match heard {
             Ok(()) => reader.unread |= watch.bit(server),
