@@ -265,6 +265,9 @@ impl World {
             | Action::Contested(_)
             | Action::Uncontested { .. }
             // The machine is driven without an endpoint.
+            | Action::Admit { .. }
+            | Action::Expel { .. }
+            | Action::KeepRevocations
             | Action::Ask { .. }
             | Action::Providers { .. }
             | Action::Respond { .. }
