@@ -209,7 +209,9 @@ impl Net {
                 let (loopback, from) = (self.is_local(), self.network_of(&event));
                 let kademlia = self.swarm.behaviour_mut().kademlia()?;
                 let may_store = |peer: &PeerId| self.members.may_store(peer);
-                let event = self.dht.translate(kademlia, event, loopback, from, &may_store);
+                let event = self
+                    .dht
+                    .translate(kademlia, event, loopback, from, &may_store);
                 event.map(NetEvent::Dht)
             }
             SwarmEvent::Behaviour(BehaviourEvent::Peering(PeeringEvent::Identify(event))) => {
@@ -339,7 +341,9 @@ impl Net {
             let loopback = self.is_local();
             let usable = info.listen_addrs.into_iter();
             let usable = usable.filter(|addr| may_be_routed(addr, loopback));
-            let usable = self.members.routed(&peer_id, connection_id, usable.collect());
+            let usable = self
+                .members
+                .routed(&peer_id, connection_id, usable.collect());
             self.claimed(peer_id, connection_id, usable.into_iter());
         }
         let peer = protocol::PeerId::try_from(peer_id).ok()?;

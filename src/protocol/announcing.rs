@@ -19,6 +19,7 @@ use super::{
         record::{Kind, contents},
         service::ServiceName,
     },
+    table::Vacant,
     time::{Bucket, backoff},
 };
 
@@ -228,6 +229,11 @@ impl<const N: usize> Announcing<N> {
     pub(crate) fn timeout(&self) -> Option<Instant> {
         let is_empty = self.names.is_empty() && self.services.is_empty();
         (!is_empty).then(|| self.next.max(self.begun.next(1)))
+    }
+
+    /// The room of names that are announced no more: a storm of nodes may have taken all of it.
+    pub(crate) fn spare(&mut self) -> Vacant<'_> {
+        Vacant::of(self.names.spare_capacity_mut())
     }
 
     /// The statistics for `status`.

@@ -423,7 +423,7 @@ pub trait Machine {
     fn reserves_slot(&self, peer: &PeerId) -> bool;
 
     /// The large unused parts of the tables. They may be given back to the system.
-    fn spare(&mut self) -> [Vacant<'_>; 3];
+    fn spare(&mut self) -> [Vacant<'_>; 4];
 
     /// Reports the state for `status`.
     fn report(&self, now: Instant, to: &mut dyn Report);

@@ -223,6 +223,12 @@ fn one_that_is_no_longer_listed_is_not_announced_again() {
         assert_eq!(announcing.poll(then, none), None);
     }
     assert_eq!(announcing.stats().used, 0);
+    let room = announcing.spare().bytes();
+    assert_eq!(
+        room.end as usize - room.start as usize,
+        4 * size_of::<Announced>(),
+        "all room of names may be given back"
+    );
     announcing.listed(at(20 * MINUTE), name(1), all);
     assert_eq!(begun(&mut announcing, 20 * MINUTE), [name(1)]);
 }

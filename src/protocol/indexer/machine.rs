@@ -258,9 +258,10 @@ impl<const N: usize> Machine for Indexer<N> {
         None
     }
 
-    fn spare(&mut self) -> [Vacant<'_>; 3] {
+    fn spare(&mut self) -> [Vacant<'_>; 4] {
         let [short, long] = self.directory.spare();
-        [short, long, self.stream_records.spare()]
+        let names = self.announcing.spare();
+        [short, long, self.stream_records.spare(), names]
     }
 
     fn reserves_slot(&self, peer: &PeerId) -> bool {

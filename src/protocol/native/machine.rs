@@ -284,9 +284,10 @@ impl<const I: usize, const K: usize, const R: usize, const S: usize> Machine
         self.live_indexers.newest()
     }
 
-    fn spare(&mut self) -> [Vacant<'_>; 3] {
+    fn spare(&mut self) -> [Vacant<'_>; 4] {
         let [short, long] = self.directory.spare();
-        [short, long, self.stream_records.spare()]
+        let names = self.announcing.spare();
+        [short, long, self.stream_records.spare(), names]
     }
 
     fn reserves_slot(&self, peer: &PeerId) -> bool {

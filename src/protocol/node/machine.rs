@@ -262,8 +262,8 @@ impl Machine for Node {
     fn remember_lost(&mut self, _: Instant, _: LostPeer) {}
 
     /// Its tables are small.
-    fn spare(&mut self) -> [Vacant<'_>; 3] {
-        [const { Vacant::none() }; 3]
+    fn spare(&mut self) -> [Vacant<'_>; 4] {
+        [const { Vacant::none() }; 4]
     }
 
     fn reserves_slot(&self, peer: &PeerId) -> bool {

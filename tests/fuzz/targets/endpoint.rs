@@ -21,7 +21,7 @@ use oc_discovery::protocol::{
         heartbeat::{AckCause, WallReading},
     },
     endpoint::{Endpoint, Place},
-    listing::{Listing, Listings, States},
+    listing::{Listing, ListingAction, Listings, States},
     lookup::{Lookups, Query, RecordCopy},
     watch::{WatcherId, Watches},
 };
@@ -163,13 +163,17 @@ impl World {
             },
             Action::Slots => self.slots = self.to_reserve(),
             Action::KeepHouse => assert!(self.to_reserve().is_subset(&self.slots), "no slot"),
-            Action::Ask { query, .. } | Action::List { query, .. } => self.asked.push(query),
+            Action::Ask { query, .. } | Action::Listing(ListingAction::Ask { query, .. }) => {
+                self.asked.push(query);
+            }
             Action::Search { query, .. } | Action::Providers { query, .. } => {
                 self.searched.push(query);
             }
             Action::EndSearch { query } => self.searched.retain(|other| *other != query),
             Action::Judge { peer, stream } => self.judge(&peer, stream),
-            Action::Rows { listing } => self.process.rows(self.at(), listing, &mut |_| {}),
+            Action::Listing(ListingAction::Rows { listing }) => {
+                self.process.rows(self.at(), listing, &mut |_| {});
+            }
             _ => {}
         }
     }
