@@ -28,7 +28,7 @@ use super::{
     run_until_the_end,
     signals::{Signals, Wish},
     status::counted,
-    storage::DataDir,
+    storage::{DataDir, Fresh},
     untouched, wait_for_random_numbers,
 };
 #[cfg(feature = "dns")]
@@ -62,9 +62,10 @@ async fn serve(loaded: Loaded, division: Division) -> Result<(), Error> {
     let dir = config.data_dir.as_deref();
     let dir =
         dir.ok_or_else(|| Error::new("no data directory is given: give one with --data-dir"))?;
+    let psk = read_psk(config.psk.as_deref())?;
+    let fresh = Fresh::of(dir);
     let dir = DataDir::open(dir).map_err(Error::new)?;
     let signals = Signals::new().map_err(no_signals)?;
-    let psk = read_psk(config.psk.as_deref())?;
     if psk.is_none() && config.network.is_none() && config.role == Role::Native {
         log::warn!(
             "any device that reaches this native may join: give all devices one key file with --psk to close it"
@@ -108,6 +109,7 @@ async fn serve(loaded: Loaded, division: Division) -> Result<(), Error> {
         None,
     ];
     announce(&mut driver, &config, further);
+    fresh.keep();
     notifier.ready(|| driver.summary());
     let mut process = Process {
         loaded,

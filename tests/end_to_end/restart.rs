@@ -1,5 +1,7 @@
 //! What survives a restart.
 
+use std::net::TcpListener;
+
 use rustix::process::Signal;
 
 use super::harness::{Look, SLACK, World};
@@ -52,6 +54,23 @@ fn second_process_on_a_data_directory_is_told_so() {
         assert_eq!(stderr.lines().count(), 1, "{stderr}");
     }
     assert_eq!(native.status().peer_id, native.id);
+}
+
+#[test]
+fn start_that_fails_leaves_no_new_directory_behind() {
+    let world = World::new();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let listen = format!("/ip4/127.0.0.1/tcp/{}", taken.local_addr().unwrap().port());
+    for args in [&["--listen", &listen][..], &["--psk", "/nowhere"]] {
+        let output = world.start_in_vain("native", "mistyped", args);
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        assert!(!world.path("mistyped").exists(), "{args:?}");
+    }
+    let mut native = world.native("native", &[]);
+    native.end(Signal::TERM);
+    let output = world.start_in_vain("native", "native", &["--listen", &listen]);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert_eq!(world.native("native", &[]).id, native.id);
 }
 
 #[test]

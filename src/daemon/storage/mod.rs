@@ -21,6 +21,8 @@
 
 mod codec;
 mod file;
+#[cfg(feature = "program")]
+mod fresh;
 pub(super) mod identity;
 #[cfg(feature = "program")]
 pub(super) mod network;
@@ -41,6 +43,8 @@ use rustix::fs::{FlockOperation, OFlags, flock};
 pub(crate) use self::codec::fuzz;
 #[cfg(feature = "program")]
 pub(super) use self::file::replace;
+#[cfg(feature = "program")]
+pub(crate) use self::fresh::Fresh;
 #[cfg(feature = "program")]
 pub(crate) use self::identity::{IDENTITY, ImportFrom, MAX_BYTES as IDENTITY_MAX_BYTES};
 pub(crate) use self::state::{State, StateFile};
