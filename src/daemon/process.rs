@@ -76,7 +76,14 @@ async fn serve(loaded: Loaded, division: Division) -> Result<(), Error> {
     let peer = load(&dir, config.role)?;
     let own =
         crate::protocol::PeerId::try_from(peer.0.public().to_peer_id()).map_err(Error::new)?;
-    let grant = members::own_grant(&config, &own)?;
+    let grant = match members::own_grant(&config, &own) {
+        Ok(grant) => grant,
+        // The error names the new identity, which is to be granted.
+        Err(why) => {
+            fresh.keep();
+            return Err(why);
+        }
+    };
     let mut driver = untouched::keeping(|| Driver::new(&config, peer, psk, division.net, places))?;
     if let Some(grant) = &grant {
         driver.join(grant, config.network.is_some());
