@@ -9,14 +9,14 @@ impl Node {
     /// Gives up each lease that was lost, and each attempt that failed.
     pub(super) fn drop_lost_leases(&mut self, now: Instant) {
         // A lease that was granted is retried once at once, also if it ran out while this host
-        // slept. Any other failure is final for the lease, and an attempt begins again after a
-        // change of the network only while its offer is valid.
+        // slept. Any other failure is final for the lease. What is not held begins again only while
+        // its offer is valid.
+        let has_failed = |lease: &Lease| lease.failures() > u8::from(!lease.is_attempt());
         let is_lost = |lease: &&Lease| {
-            let was_granted = !lease.is_attempt();
-            let may_begin = was_granted
+            let may_begin = lease.expiry(now).is_some()
                 || lease.role() == Role::Native
                 || self.candidates.offers(now, lease.server());
-            lease.is_resting() && (lease.failures() > u8::from(was_granted) || !may_begin)
+            lease.is_resting() && (has_failed(lease) || !may_begin)
         };
         loop {
             let Some(lost) = self.leases.iter().find(is_lost).cloned() else {
@@ -31,7 +31,7 @@ impl Node {
                 Role::Indexer | Role::Node => {
                     match lost.refused() {
                         Some(until) => self.failures.refused(now, lost.server(), until),
-                        None if lost.failures() == 0 => {}
+                        None if !has_failed(&lost) => {}
                         None => self.failures.note(now, lost.server(), &mut self.rng),
                     }
                     if self.wants_more(now) && !self.has_candidate(now) {

@@ -78,10 +78,16 @@ fn a_full_indexer_is_left_for_the_next_candidate() {
 
 #[test]
 fn lease_that_ran_out_while_the_host_slept_is_retried_once_at_once() {
-    for slept in [0, 89_999, 90_000, 90_001, 3_600_000] {
+    for slept in [0, 59_000, 89_999, 90_000, 90_001, 3_600_000] {
         let mut rig = holding(1, [10]);
         rig.now += slept;
-        assert_eq!(rig.closed(10), [Beat(10)], "after {slept} ms");
+        let did = rig.closed(10);
+        // After the offer's time to live, a native has to name the indexer again.
+        let did = match did.as_slice() {
+            [Asked(1, Want::Lease)] => rig.answer(1, &offering([10])),
+            _ => did,
+        };
+        assert_eq!(did, [Beat(10)], "after {slept} ms");
         assert!(!rig.closed(10).contains(&Beat(10)), "after {slept} ms");
     }
 }
