@@ -359,8 +359,8 @@ mod tests {
         };
         for (name, from) in [
             ("a", None),
-            ("b", network(1)),
-            ("c", None),
+            ("b", None),
+            ("c", network(1)),
             ("d", network(2)),
         ] {
             put(&mut store, name, from);
@@ -377,7 +377,7 @@ mod tests {
         put(&mut store, "e", network(1));
         assert_eq!(names(&store), "bcde", "the least recently stored of all");
         put(&mut store, "f", network(1));
-        assert_eq!(names(&store), "cdef", "it has two of four places: its own");
+        assert_eq!(names(&store), "bdef", "it has two of four places: its own");
         put(&mut store, "g", network(2));
         assert_eq!(names(&store), "defg", "the others have less");
     }
