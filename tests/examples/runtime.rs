@@ -101,7 +101,7 @@ type Sensor<'m> = Endpoint<
 
 /// Carries out the actions of the node until it is `end`. Returns how many beats were answered.
 fn run(runtime: &mut impl Runtime, node: &mut Sensor, end: Instant) -> u64 {
-    let mut beats = 0;
+    let (mut beats, mut signed) = (0, 0);
     loop {
         let now = runtime.now();
         while let Some(action) = node.poll(now, runtime.today_ms()) {
@@ -121,7 +121,8 @@ fn run(runtime: &mut impl Runtime, node: &mut Sensor, end: Instant) -> u64 {
                 }
                 Action::Beat { server, beat, .. } => {
                     let mut envelope = [0; 1024];
-                    let record = sign(&Unsigned, Kind::Node, own_record(), &mut envelope).ok();
+                    let record =
+                        sign(&Unsigned, Kind::Node, own_record(signed), &mut envelope).ok();
                     // There is one server here. With several, each has a sequence of its own.
                     let beat =
                         encode_beat(beats, &beat, record, &[], Membership::OPEN, &mut message);
@@ -144,7 +145,10 @@ fn run(runtime: &mut impl Runtime, node: &mut Sensor, end: Instant) -> u64 {
                         _ => node.handle(now, Input::LeaseClosed { server }),
                     }
                 }
-                Action::Sign => _ = node.record_signed(now),
+                Action::Sign => {
+                    signed += 1;
+                    let _ = node.record_signed(now);
+                }
                 // A complete host closes streams, too. A first version may leave out the rest.
                 _ => {}
             }

@@ -33,10 +33,11 @@ pub fn offer() -> Offer {
     }
 }
 
-pub fn own_record() -> Record<'static> {
+/// The record that is signed for this time: a later one counts, and the same one ends.
+pub fn own_record(sequence: u64) -> Record<'static> {
     Record {
         peer: NODE,
-        sequence: 1,
+        sequence,
         issued_at_ms: 1,
         ttl: record_ttl(TERMS.lease),
         addrs: [&ADDR[..]].into_iter().collect(),

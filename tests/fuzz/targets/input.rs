@@ -35,7 +35,7 @@ pub fn addrs() -> Addrs {
 pub struct Known;
 
 impl Verifier for Known {
-    fn open(&self, purpose: Purpose, envelope: &[u8]) -> Result<(PeerId, impl AsRef<[u8]>), Flaw> {
+    fn open(&self, _: Purpose, envelope: &[u8]) -> Result<(PeerId, impl AsRef<[u8]>), Flaw> {
         let peer = decode_record(Kind::Node, envelope).map(|record| record.peer);
         Ok((peer.unwrap_or(self::peer(1)), envelope))
     }

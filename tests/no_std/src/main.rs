@@ -120,7 +120,7 @@ fn serve(
     beat: &OutBeat,
 ) -> Result<(), Failure> {
     let mut envelope = [0; 1024];
-    let record = sign(&Unsigned, Kind::Node, own_record(), &mut envelope);
+    let record = sign(&Unsigned, Kind::Node, own_record(1), &mut envelope);
     let record = record.map_err(|_| c"the node signs")?;
     let mut buffer = [0; MAX_FRAME];
     let bytes = encode_beat(0, beat, Some(record), &[], Membership::OPEN, &mut buffer);
