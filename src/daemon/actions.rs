@@ -93,7 +93,11 @@ impl Driver<'_> {
             }
             Action::Admit { peer } => self.env.net.admit(peer),
             #[cfg(feature = "program")]
-            Action::Expel { peer, denial } => self.expel(&peer, &denial),
+            Action::Expel {
+                peer,
+                denial,
+                had_lease,
+            } => self.expel(&peer, &denial, had_lease),
             #[cfg(feature = "program")]
             Action::KeepRevocations => self.keep_revocations(),
             // A node of another program is in an open network.

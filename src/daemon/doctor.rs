@@ -280,6 +280,11 @@ fn look_at_daemon(report: &mut Diagnosis, status: &Status, indexers: Option<usiz
             "key",
             format!("the fingerprint of the pre-shared key is {key}"),
         ),
+        None if status.network.as_ref().is_some_and(|it| it.closed) => report.say(
+            "key",
+            "note",
+            "there is no pre-shared key: who has no grant is refused, and can see who is there",
+        ),
         None => report.say(
             "key",
             "note",

@@ -241,16 +241,20 @@ impl Driver<'_> {
     }
 
     /// The same after a reload, if the grant is another one or the network is closed now.
-    pub(super) fn rejoin(&mut self, config: &Config) {
+    ///
+    /// Returns whether another grant is shown from now on.
+    pub(super) fn rejoin(&mut self, config: &Config) -> bool {
         let Ok(Some(grant)) = own_grant(config, &self.env.own) else {
-            return;
+            return false;
         };
         let closed = self.env.endpoint.closed();
         let is_enforced = closed.is_some_and(Closed::is_enforced);
         let closes = config.network.is_some() && !is_enforced;
-        if closes || self.member.as_ref() != Some(&grant) {
+        let is_other = self.member.as_ref() != Some(&grant);
+        if closes || is_other {
             self.join(&grant, config.network.is_some());
         }
+        is_other
     }
 
     /// Peers without a grant are refused from now on.
@@ -320,9 +324,12 @@ impl Driver<'_> {
         }
     }
 
-    /// A peer does not belong to the network any more.
-    pub(super) fn expel(&mut self, peer: &PeerId, denial: &Denial) {
-        log::info!("{} is expelled: {denial}", short(peer));
+    /// A peer does not belong to the network any more. That is told of one that `had_lease`: a list
+    /// names peers that were never here, too.
+    pub(super) fn expel(&mut self, peer: &PeerId, denial: &Denial, had_lease: bool) {
+        if had_lease {
+            log::info!("{} is expelled: {denial}", short(peer));
+        }
         self.env.net.expel(*peer);
     }
 

@@ -117,13 +117,24 @@ pub(super) fn reload(
         before: running.values(setting),
         after: fresh.values(setting),
     };
-    let reloaded = Reloaded {
+    let mut reloaded = Reloaded {
         changed: taken.iter().map(change).collect(),
         needs_restart: kept.iter().map(change).collect(),
         errors: Vec::new(),
     };
     let now = taken_over(&before, after);
-    driver.reconfigure(&before, &now);
+    let had_grant = driver.member.is_some();
+    let has_other_grant = driver.reconfigure(&before, &now);
+    if has_other_grant && !reloaded.changed.iter().any(|change| change.key == "grant") {
+        reloaded.changed.push(Change {
+            key: "grant".into(),
+            before: had_grant
+                .then(|| "another one".into())
+                .into_iter()
+                .collect(),
+            after: vec!["that of the file, shown from now on".into()],
+        });
+    }
     // The more verbose of the two levels is that of the lines about the reload.
     logging::set_level(before.log.max(now.log));
     reloaded.log();
@@ -219,14 +230,14 @@ impl Reloaded {
 }
 
 impl Driver<'_> {
-    /// Takes over what differs between the two.
-    fn reconfigure(&mut self, before: &Config, after: &Config) {
+    /// Takes over what differs between the two. Returns whether another grant is shown from now on.
+    fn reconfigure(&mut self, before: &Config, after: &Config) -> bool {
         let now = self.env.now();
         if pace(before) != pace(after) {
             self.handle(now, Input::Paced(pace(after)));
             self.paced = now;
         }
-        self.rejoin(after);
+        let has_other_grant = self.rejoin(after);
         let announced = |config: &Config| Announce {
             first: config.announce.clone(),
             only: config.announce_only,
@@ -250,6 +261,7 @@ impl Driver<'_> {
         if before.natives != after.natives || before.trust_lan != after.trust_lan {
             self.change_natives(before, after);
         }
+        has_other_grant
     }
 
     /// The natives that are given from now on. With none, those that are known stay, as after a

@@ -31,7 +31,7 @@ use super::{
         record::{Kind, Record, contents},
         revocation::{MAX_REVOCATION_LEN, MAX_REVOKED, decode_revocation},
     },
-    grants::{Bearer, Denial, Revoked, Taken},
+    grants::{Bearer, Denial, Revoked, Taken, in_time},
     leases::MAX_LEASES,
     table::TableStats,
 };
@@ -159,21 +159,44 @@ impl Closed {
         is_needed: &dyn Fn(&PeerId) -> bool,
     ) {
         (self.denied, self.record_denied) = (None, None);
+        if let Some(envelope) = membership.grant {
+            self.shown_grant(now, peer, envelope, verifier, is_needed);
+        }
+        // Only servers can be asked for a list, and what others say of one is not believed.
+        let is_server = |member: &Member| member.is_server();
         let sequence = membership.revocations.unwrap_or(0);
-        if self.is_enforced && sequence > self.revoked.sequence() {
+        if self.is_enforced
+            && sequence > self.revoked.sequence()
+            && self.members.find(peer).is_some_and(is_server)
+        {
             self.newer = Some(*peer);
         }
-        let Some(envelope) = membership.grant else {
-            return;
-        };
-        let member = self.opened(envelope, verifier, |grant| match grant.peer == *peer {
-            true => Ok(Member::of(now, grant)),
-            false => Err(Denial::OtherPeer),
+    }
+
+    fn shown_grant(
+        &mut self,
+        now: Instant,
+        peer: &PeerId,
+        envelope: &[u8],
+        verifier: &impl Verifier,
+        is_needed: &dyn Fn(&PeerId) -> bool,
+    ) {
+        let member = self.opened(envelope, verifier, |grant| {
+            if grant.peer != *peer {
+                return Err(Denial::OtherPeer);
+            }
+            // Until the network is closed, all are noted as they are.
+            if self.is_enforced {
+                in_time(grant.not_after_ms, self.own_ms())?;
+            }
+            Ok(Member::of(now, grant))
         });
         match member.and_then(|member| member) {
+            Ok(_) if self.revoked.has(peer) => self.denied = Some((*peer, Denial::Revoked)),
             Ok(member) => {
-                let peer = *peer;
-                if self.members.put(member, is_needed) {
+                let (peer, is_server) = (*peer, member.is_server());
+                // Nodes have no part in the DHT.
+                if self.members.put(member, is_needed) && is_server {
                     // The host polls after each input, so there is room.
                     let _ = self.steps.push_back(Action::Admit { peer });
                 }

@@ -227,6 +227,8 @@ pub enum Action {
         peer: PeerId,
         /// Why.
         denial: Denial,
+        /// Whether it had a lease here, or granted one.
+        had_lease: bool,
     },
     /// Of an endpoint only: a peer is a member of the closed network, which was not known before.
     Admit {

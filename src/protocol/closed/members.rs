@@ -6,7 +6,7 @@
 use heapless::{String, Vec};
 
 use crate::protocol::{
-    Instant, MAX_NAME_LEN, PeerId,
+    Instant, MAX_NAME_LEN, PeerId, Role,
     capacities::{MAX_INDEXERS, MAX_NATIVES, MAX_NODES, MAX_RESPONSIBLE},
     codec::grant::{Grant, GrantName, MAX_GRANT_NAMES, Roles},
     grants::{Bearer, Denial, in_time},
@@ -64,6 +64,11 @@ impl Member {
     /// As [`Grant::judge`].
     pub(super) fn judge(&self, bearer: &Bearer<'_>, own_ms: Option<u64>) -> Result<(), Denial> {
         self.grant().judge(bearer, own_ms)
+    }
+
+    /// Whether it may be an indexer or a native.
+    pub(super) fn is_server(&self) -> bool {
+        self.roles.allow(Role::Indexer) || self.roles.allow(Role::Native)
     }
 
     /// Whether it has names of its own.

@@ -121,9 +121,15 @@ fn who_shows_no_grant_of_the_network_is_no_member() {
     }
     show(&mut closed, 1, &own, 0);
     assert_eq!(judged(&closed, 1, node, None), Ok(()));
-    assert_eq!(closed.next_step(), Some(Action::Admit { peer: peer(1) }));
-    show(&mut closed, 1, &own, 0);
-    assert_eq!(closed.next_step(), None, "it was known");
+    assert_eq!(closed.next_step(), None, "nodes have no part in the DHT");
+    for role in [Role::Indexer, Role::Native] {
+        let own = grant(role as u8 + 2, &[role], &[], None);
+        show(&mut closed, role as u8 + 2, &own, 0);
+        let peer = peer(role as u8 + 2);
+        assert_eq!(closed.next_step(), Some(Action::Admit { peer }));
+        show(&mut closed, role as u8 + 2, &own, 0);
+        assert_eq!(closed.next_step(), None, "it was known");
+    }
     assert_eq!(
         judged(&closed, 1, Role::Native, None),
         Err(Denial::Role(Role::Native))
@@ -161,6 +167,23 @@ fn a_member_whose_grant_ends_is_expelled_at_its_end_or_when_time_becomes_trusted
     assert_eq!(closed.next_expelled(), Some(ended));
     assert_eq!((closed.timeout(), closed.next_expelled()), (None, None));
     assert_eq!(judged(&closed, 2, Role::Node, None), Ok(()));
+}
+
+#[test]
+fn who_is_revoked_or_whose_grant_has_ended_is_not_admitted_again() {
+    let mut closed = closed();
+    let steps = |closed: &mut Closed| core::iter::from_fn(|| closed.next_step()).count();
+    closed.take(&list(200, 1, &[peer(1)]), &Sealed).unwrap();
+    while closed.next_step().is_some() || closed.next_expelled().is_some() {}
+    show(&mut closed, 1, &grant(1, &[Role::Indexer], &[], None), 1);
+    assert_eq!(steps(&mut closed), 0);
+    let indexer = grant(2, &[Role::Indexer], &[], Some(END));
+    for (now, admitted) in [(END + 1, 0), (END, 1)] {
+        closed.set_time(at(0), Some(now));
+        show(&mut closed, 2, &indexer, 1);
+        assert_eq!(steps(&mut closed), admitted, "at {now}");
+        assert_eq!(closed.next_expelled(), None);
+    }
 }
 
 #[test]
@@ -289,6 +312,13 @@ fn a_list_of_96_peers_expels_them_all() {
 fn a_peer_with_a_newer_list_is_asked_for_it_and_not_again_within_ten_seconds() {
     let mut closed = closed();
     closed.take(&list(200, 5, &[]), &Sealed).unwrap();
+    // What a stranger and a node say of a list is not believed: neither can be asked for it.
+    show(&mut closed, 3, &[], 9);
+    show(&mut closed, 4, &grant(4, &[Role::Node], &[], None), 9);
+    assert_eq!(closed.next_fetch(at(0)), None);
+    for n in [1, 2] {
+        show(&mut closed, n, &grant(n, &[Role::Indexer], &[], None), 0);
+    }
     for (sequence, expected) in [(4, None), (5, None), (6, Some(peer(1)))] {
         show(&mut closed, 1, &[], sequence);
         assert_eq!(closed.next_fetch(at(0)), expected, "{sequence}");

@@ -227,9 +227,14 @@ where
         self.tell_time(now, system_ms);
         let closed = self.closed.as_deref_mut()?;
         if let Some((peer, denial)) = closed.next_expelled() {
+            let had_lease = self.machine.role_of(&peer).is_some();
             self.machine.handle(now, Input::Expelled { peer: &peer });
             self.slots.changed(peer);
-            return Some(Action::Expel { peer, denial });
+            return Some(Action::Expel {
+                peer,
+                denial,
+                had_lease,
+            });
         }
         if let Some(step) = closed.next_step() {
             return Some(step);

@@ -261,6 +261,7 @@ fn a_revoked_peer_loses_its_lease_at_once_and_its_connection() {
     let expel = Action::Expel {
         peer: peer(5),
         denial: Denial::Revoked,
+        had_lease: true,
     };
     assert!(
         said.contains(&expel) && said.contains(&Action::KeepRevocations),
