@@ -3,7 +3,7 @@
 //!
 //! Invariants: in a closed network only members are in the routing table, and only what they PUT or
 //! announce is stored; at most [`MAX_UNPROVEN`] others are remembered, and each is looked up once in
-//! [`VERDICT`].
+//! [`VERDICT`]; beside them, once, those that were in the routing table when the network was closed.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -60,6 +60,9 @@ pub(super) struct Members {
     /// Others take no part in the DHT.
     is_closed: bool,
     known: HashSet<PeerId>,
+    /// Servers that the closing of the network took out of the routing table, with the addresses at
+    /// which they were found there: most are members that have not shown their grant yet.
+    set_aside: HashMap<PeerId, Vec<Multiaddr>>,
     unproven: HashMap<PeerId, Unproven>,
     /// Peers whose records are to be looked up.
     to_prove: Vec<PeerId>,
@@ -125,16 +128,21 @@ impl Net {
     #[cfg(feature = "program")]
     pub(crate) fn close_dht(&mut self) {
         self.members.is_closed = true;
-        let members = &self.members.known;
-        if let Some(kademlia) = self.swarm.behaviour_mut().kademlia() {
-            let mut others = Vec::new();
-            for bucket in kademlia.kbuckets() {
-                let peers = bucket.iter().map(|entry| *entry.node.key.preimage());
-                others.extend(peers.filter(|peer| !members.contains(peer)));
+        let Self { swarm, members, .. } = self;
+        let Some(kademlia) = swarm.behaviour_mut().kademlia() else {
+            return;
+        };
+        for bucket in kademlia.kbuckets() {
+            for entry in bucket.iter() {
+                let peer = *entry.node.key.preimage();
+                if !members.known.contains(&peer) {
+                    let addrs = entry.node.value.iter().cloned().collect();
+                    members.set_aside.insert(peer, addrs);
+                }
             }
-            for peer in others {
-                kademlia.remove_peer(&peer);
-            }
+        }
+        for peer in members.set_aside.keys() {
+            kademlia.remove_peer(peer);
         }
     }
 
@@ -145,6 +153,12 @@ impl Net {
         if let Some(waits) = self.members.unproven.remove(&peer) {
             self.claimed(peer, waits.connection, waits.addrs.into_iter());
         }
+        let found_at = self.members.set_aside.remove(&peer);
+        if let (Some(addrs), Some(kademlia)) = (found_at, self.swarm.behaviour_mut().kademlia()) {
+            for addr in addrs {
+                kademlia.add_address(&peer, addr);
+            }
+        }
     }
 
     /// The peer is no member any more: its connections end, and nothing of it is left in the DHT.
@@ -153,6 +167,7 @@ impl Net {
         self.forget(&expelled);
         let peer = PeerId::from(expelled);
         self.members.known.remove(&peer);
+        self.members.set_aside.remove(&peer);
         if let Some(kademlia) = self.swarm.behaviour_mut().kademlia() {
             kademlia.remove_peer(&peer);
             kademlia.store_mut().providers.forget(&expelled);

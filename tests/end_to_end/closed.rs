@@ -312,6 +312,15 @@ fn a_network_is_closed_while_it_runs_without_a_moment_in_which_a_node_is_not_fou
         is_over.store(true, Ordering::Relaxed);
         assert!(looks.join().unwrap() > 5);
     });
+    // Its servers are in the routing tables again, so answers are complete.
+    for peer in peers {
+        eventually("a complete answer", SLACK, || {
+            let mut find = Command::new(env!("CARGO_BIN_EXE_oc-discovery"));
+            find.args(["find", "cam", "--data-dir"]).arg(peer.dir());
+            let answer = ended(&mut find);
+            answer.status.success().then_some(())
+        });
+    }
     let stranger = world.node("stranger", &[&native], &["--name", "stranger"]);
     is_told(&stranger, "no grant of this network was shown");
 }
