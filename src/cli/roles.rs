@@ -14,9 +14,9 @@ macro_rules! daemon {
         #[derive(Debug, FromArgs)]
         #[argh(subcommand, name = $command, help_triggers("-h", "--help", "help"))]
         pub(crate) struct $type {
-            /// file of further settings, TOML, after which FILE.d/*.toml without FILE's .toml is read;
-            /// options win (default: ROLE.toml in $CONFIGURATION_DIRECTORY or /etc/oc-discovery, if
-            /// it is there)
+            /// file of further settings, TOML, after which FILE.d/*.toml without FILE's .toml is
+            /// read; options win (default: ROLE.toml in $CONFIGURATION_DIRECTORY or
+            /// /etc/oc-discovery, if it is there)
             #[argh(option, arg_name = "file")]
             config: Option<String>,
 

@@ -223,7 +223,8 @@ fn look_at_files(report: &mut Diagnosis, dir: &Path, identity: io::Result<()>) {
     }
 }
 
-/// An identity that was made a moment ago may be that of a mistyped directory, which a daemon makes.
+/// An identity that was made a moment ago may be that of a mistyped directory, which a daemon
+/// makes.
 fn look_at_age(report: &mut Diagnosis, dir: &Path) {
     let identity = dir.join(storage::identity::IDENTITY).metadata();
     let made = identity.and_then(|identity| identity.modified()).ok();

@@ -9,8 +9,8 @@
 //! Invariants: a handshake that has a place is polled by its task alone; one that gave way is
 //! dropped before the newcomer is handed on; a place is free again when its handshake is done,
 //! fails, or is dropped; connections that gave way before their tasks have run are never more than
-//! there are places, because libp2p keeps memory for the most that it ever had at once; a source that
-//! makes too many connections gets no handshake (`handshakes/quota.rs`).
+//! there are places, because libp2p keeps memory for the most that it ever had at once; a source
+//! that makes too many connections gets no handshake (`handshakes/quota.rs`).
 
 use std::future::Future;
 use std::io;
@@ -52,7 +52,8 @@ impl Places {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether to hand the event on: a connection is closed at once if its source has made too many.
+    /// Whether to hand the event on: a connection is closed at once if its source has made too
+    /// many.
     fn admits<U, E>(&self, event: &TransportEvent<U, E>) -> bool {
         let TransportEvent::Incoming { send_back_addr, .. } = event else {
             return true;

@@ -1,8 +1,8 @@
 //! Which peers get into the routing table of the DHT, and which are taken out.
 //!
-//! Invariant: the routing table has only addresses at which the peer was found: this process dialled
-//! it there, it connects from there, or a dial showed it ([`Claims`](dht::claims::Claims)). A peer
-//! that cannot be dialled is taken out.
+//! Invariant: the routing table has only addresses at which the peer was found: this process
+//! dialled it there, it connects from there, or a dial showed it ([`Claims`](dht::claims::Claims)).
+//! A peer that cannot be dialled is taken out.
 
 use std::{
     future::Future,

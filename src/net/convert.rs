@@ -1,6 +1,6 @@
 //! Conversion between the core's types and libp2p's: peer ids, multiaddresses, keys of the DHT.
 //!
-//! Invariant: an address that libp2p cannot read, that names a peer, or that nobody can dial is
+//! Invariant: an address that libp2p cannot read, that names a peer, or that cannot be dialled is
 //! never dialled or shown.
 //! The core keeps addresses as opaque bytes, so this module leaves such addresses out.
 
@@ -32,7 +32,7 @@ pub(crate) enum AddrError {
     Unreadable,
     /// It names a peer; addresses travel without `/p2p`.
     NamesPeer,
-    /// Nobody can dial it.
+    /// It cannot be dialled.
     Undialable,
 }
 

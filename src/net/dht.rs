@@ -3,9 +3,9 @@
 //!
 //! Invariants: only verified records of this system are stored, and the best one of each peer is
 //! kept; the routing table holds the peers that announced `/oc/kad/1.0.0` by identify, at the
-//! addresses at which they were found ([`claims`]), at most [`MAX_PEER_ADDRS`] each; at most [`MAX_PUTS`] PUTs are under way, the
-//! others wait. Kademlia's own jobs (republication, replication, periodic bootstrap, caching) are
-//! off: each newly signed record is PUT once.
+//! addresses at which they were found ([`claims`]), at most [`MAX_PEER_ADDRS`] each; at most
+//! [`MAX_PUTS`] PUTs are under way, the others wait. Kademlia's own jobs (republication,
+//! replication, periodic bootstrap, caching) are off: each newly signed record is PUT once.
 
 pub(super) mod claims;
 mod dials;

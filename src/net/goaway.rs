@@ -5,8 +5,8 @@
 //! nothing is read after one: the library finds the connection closed, and the swarm drops it.
 //!
 //! The error is the peer's, and the library does not name the peer. So the program's log does not
-//! show the line, but gives it to [`heard`]; here it becomes the reason in a line of our own, and is
-//! counted.
+//! show the line, but gives it to [`heard`]; here it becomes the reason in a line of our own, and
+//! is counted.
 //!
 //! ```text
 //!  Yamux ──frames──▶ Watched ──▶ Noise ──▶ TCP
@@ -14,8 +14,9 @@
 //! ```
 //!
 //! Invariants: whatever Yamux has logged since a connection's muxer was last polled is about that
-//! connection, because both happen in one thread and in one call; once Yamux writes a GoAway, it reads nothing more; bytes pass through unchanged; the
-//! body of a frame is never taken for a header.
+//! connection, because both happen in one thread and in one call; once Yamux writes a GoAway, it
+//! reads nothing more; bytes pass through unchanged; the body of a frame is never taken for a
+//! header.
 
 use std::cell::{Cell, RefCell};
 #[cfg(feature = "program")]
@@ -55,7 +56,8 @@ pub(crate) fn is_yamuxs(target: &str) -> bool {
     target == "yamux" || target.starts_with("yamux::")
 }
 
-/// Takes an error that Yamux has logged, which begins with its own name of the connection or stream.
+/// Takes an error that Yamux has logged, which begins with its own name of the connection or
+/// stream.
 #[cfg(feature = "program")]
 pub(crate) fn heard(line: &fmt::Arguments<'_>) {
     let line = line.to_string();

@@ -1,9 +1,10 @@
-//! The closed network on the side of libp2p: what this process shows of its own membership, and who
-//! takes part in the DHT.
+//! The closed network on the side of libp2p: what this process shows of its own membership, and which
+//! peers take part in the DHT.
 //!
 //! Invariants: in a closed network only members are in the routing table, and only what they PUT or
-//! announce is stored; at most [`MAX_UNPROVEN`] others are remembered, and each is looked up once in
-//! [`VERDICT`]; beside them, once, those that were in the routing table when the network was closed.
+//! announce is stored; at most [`MAX_UNPROVEN`] others are remembered, and each is looked up once
+//! in [`VERDICT`]; beside them, once, those that were in the routing table when the network was
+//! closed.
 
 use std::{
     collections::{HashMap, HashSet},

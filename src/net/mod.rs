@@ -15,7 +15,7 @@
 //! | `netlink`, `changes` | which addresses the host has, and what ends with one |
 //! | `addrs` | which of them are announced |
 //! | `scope`, `announce` | where a peer is, and which addresses it is told |
-//! | `grants`, `members` | what a closed network's key signs, and who takes part in its DHT |
+//! | `grants`, `members` | what a closed network's key signs, and which peers take part in its DHT |
 //! | [`envelope`], [`frames`] | the keys of libp2p and its streams under the core's codec |
 //! | [`convert`], `events` | the core's words for libp2p's types, and for what happened |
 //! | `dial_back` | connections to peers that want to know whether they can be reached |

@@ -122,8 +122,8 @@ impl BoundedStore {
         self.providers.shrink();
     }
 
-    /// Stores a verified record with this content, which a peer in the network `from` has put; `None`
-    /// if it came from its subject.
+    /// Stores a verified record with this content, which a peer in the network `from` has put;
+    /// `None` if it came from its subject.
     pub(crate) fn keep(
         &mut self,
         record: Record,

@@ -1,5 +1,5 @@
-//! Addresses of other peers that nobody can dial: an unspecified, multicast or broadcast address, or
-//! port 0.
+//! Addresses of other peers that cannot be dialled: an unspecified, multicast or broadcast address,
+//! or port 0.
 //!
 //! Invariant: whoever takes in addresses of others leaves these out and counts them here, so that
 //! none of them is dialled, stored or handed out. The codec leaves them out of records and offers,

@@ -9,7 +9,8 @@
 //! ```
 //!
 //! A process that has a grant and is not told to enforce it (`--grant` without `--network`) takes
-//! note of what others show, and refuses nobody. So it knows its members when the network is closed.
+//! note of what others show, and refuses no peer. So it knows its members when the network is
+//! closed.
 //!
 //! Invariants: a member has shown a grant that the network's key signed for it, and is not revoked;
 //! nothing that a stranger sends is stored here, and it can cause one request in [`FETCH_PAUSE`];

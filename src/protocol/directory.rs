@@ -6,9 +6,9 @@
 //! the entry waits for the next record and is no answer.
 //!
 //! Invariants: at most `N` nodes, each with its newest record; a record is no answer after its time
-//! to live, which counts from when it was received, and by no clock. Nearly all records are short, so
-//! there is one table for those and another for the rest, each with room for all nodes. Memory is
-//! touched only when it is used, so a short record does not take the memory of a long one.
+//! to live, which counts from when it was received, and by no clock. Nearly all records are short,
+//! so there is one table for those and another for the rest, each with room for all nodes. Memory
+//! is touched only when it is used, so a short record does not take the memory of a long one.
 
 use core::{
     cmp::{Ordering, Reverse},

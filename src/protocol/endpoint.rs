@@ -80,8 +80,8 @@ enum Stage {
 }
 
 /// One process: `M` is its machine, owned (`Box<dyn Machine>`) or borrowed (`&mut Node`), `L` its
-/// [`Lookups`], `W` its [`Watches`], `P` the place of a [`Listing`], of which there are `N`, and `C`
-/// that of a [`Closed`] network. They are large, so they can be placed where they never move.
+/// [`Lookups`], `W` its [`Watches`], `P` the place of a [`Listing`], of which there are `N`, and
+/// `C` that of a [`Closed`] network. They are large, so they can be placed where they never move.
 pub struct Endpoint<M, L, W, P, const N: usize, C = &'static mut Closed> {
     machine: M,
     lookups: L,

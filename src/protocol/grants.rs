@@ -1,7 +1,7 @@
 //! What a grant of a closed network allows, and which peers are revoked (PROTOCOL.md, section 8).
 //!
-//! An endpoint of a closed network asks them ([`closed`](crate::protocol::closed)); so does the program that signs
-//! grants and lists.
+//! An endpoint of a closed network asks them ([`closed`](crate::protocol::closed)); so does the
+//! program that signs grants and lists.
 //!
 //! Invariants: a grant is judged for one peer with one role and one name, and never widens any of
 //! them; its end is judged by own time alone, and not while that is not trusted

@@ -39,7 +39,8 @@ pub(super) fn own_too_fast(server: &PeerId, called: &str) -> Mistake {
     }
 }
 
-/// A peer gives up its leases again and again, so that it gets none for a while. `called`: the peer.
+/// A peer gives up its leases again and again, so that it gets none for a while. `called`: the
+/// peer.
 pub(in crate::daemon) fn peer_flapping(peer: &PeerId, called: &str) -> Mistake {
     Mistake {
         code: FLAPPING,

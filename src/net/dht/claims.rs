@@ -2,14 +2,15 @@
 //! are there.
 //!
 //! A peer can say anything about itself, and ids cost nothing. What is in the routing table is
-//! dialled by each search, and told to whoever asks. So a claim is dialled once, by the rules below,
-//! before it gets there.
+//! dialled by each search, and told to whoever asks. So a claim is dialled once, by the rules
+//! below, before it gets there.
 //!
-//! Invariants: at most [`MAX_WAITING`] claims wait, of which those of peers with a reserved slot are
-//! dialled first and give way to no other; at most [`MAX_UNDER_WAY`] are dialled at a time. A peer
-//! that names the host that it connects from is dialled there. Of all other claims, one at a time is
-//! dialled in each network (IPv4 /24, IPv6 /48, or name); after one that was wrong, none for
-//! [`REST`], whoever makes it. So nobody is dialled often because strangers name its address.
+//! Invariants: at most [`MAX_WAITING`] claims wait, of which those of peers with a reserved slot
+//! are dialled first and give way to no other; at most [`MAX_UNDER_WAY`] are dialled at a time. A
+//! peer that names the host that it connects from is dialled there. Of all other claims, one at a
+//! time is dialled in each network (IPv4 /24, IPv6 /48, or name); after one that was wrong, none
+//! for [`REST`], whichever peer makes it. So no host is dialled often because strangers name its
+//! address.
 
 use std::{
     collections::VecDeque,

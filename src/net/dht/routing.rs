@@ -15,9 +15,10 @@ use crate::{
     protocol::{self, Addrs},
 };
 
-/// A peer that announced by identify that it is a DHT server was found at these addresses. The routing
-/// table takes them instead of those that it had. A peer that is new in the table is asked for the peers near us: we learn
-/// of them, it learns of us, and both ends see that Kademlia uses the connection.
+/// A peer that announced by identify that it is a DHT server was found at these addresses. The
+/// routing table takes them instead of those that it had. A peer that is new in the table is asked
+/// for the peers near us: we learn of them, it learns of us, and both ends see that Kademlia uses
+/// the connection.
 pub(crate) fn route(
     kademlia: &mut Kademlia,
     own: PeerId,
@@ -43,8 +44,8 @@ pub(crate) fn route(
     }
 }
 
-/// Whether the routing table has a place for the peer: it is in it, its bucket is not full, or a peer
-/// in it is not connected and gives way.
+/// Whether the routing table has a place for the peer: it is in it, its bucket is not full, or a
+/// peer in it is not connected and gives way.
 pub(crate) fn has_place(kademlia: &mut Kademlia, peer: &PeerId) -> bool {
     let Some(bucket) = kademlia.kbucket(*peer) else {
         return true;

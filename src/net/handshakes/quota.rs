@@ -2,9 +2,9 @@
 //!
 //! A handshake takes about a millisecond of a gateway's CPU. A source has 512 connections at once,
 //! so that a site of many devices behind one address comes back after a power cut, and 50 a second
-//! on average. A network (IPv4 /24, IPv6 /48) has four times as many; but not a private one, in which
-//! a whole site is. Known peers are there to be let in: a source of theirs has the same number once
-//! more, and is not counted in its network. Loopback is not limited.
+//! on average. A network (IPv4 /24, IPv6 /48) has four times as many; but not a private one, in
+//! which a whole site is. Known peers are there to be let in: a source of theirs has the same
+//! number once more, and is not counted in its network. Loopback is not limited.
 //!
 //! Invariant: at most [`MAX_COUNTED`] sources and networks are counted; the one that connected the
 //! longest ago is forgotten first.

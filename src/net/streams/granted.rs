@@ -15,8 +15,8 @@ use super::{
 use crate::protocol::{PeerId, StreamId};
 
 impl Streams {
-    /// The next beat, and whether its sender keeps to the pace. Beats must be taken before the swarm
-    /// is polled, because the swarm may already report the end of their connection.
+    /// The next beat, and whether its sender keeps to the pace. Beats must be taken before the
+    /// swarm is polled, because the swarm may already report the end of their connection.
     ///
     /// A beat that comes too fast is to be answered with the end of its stream. If the same peer
     /// comes too fast again, its connections are closed, and nobody is told of that beat.

@@ -258,7 +258,7 @@ fn a_server_is_in_the_routing_table_only_where_a_dial_has_found_it() {
         }
         assert_eq!(routed(&mut world, &peer).len(), 1);
         assert!(routed(&mut world, &stranger).is_empty());
-        // After the wrong claim, nobody's is dialled there.
+        // After the wrong claim, no claim is dialled there.
         let addrs = [there].into_iter();
         world.net(0).claimed(stranger, connection, addrs);
         assert!(world.net(0).dht.claims.is_idle());

@@ -27,7 +27,7 @@ const MAX_HIGH_KEYS: usize = 32;
 /// Reads one message.
 pub(super) struct CborReader<'b> {
     decoder: Decoder<'b>,
-    /// Addresses that nobody can dial, in lists of addresses read so far.
+    /// Addresses that cannot be dialled, in lists of addresses read so far.
     left_out: usize,
 }
 
@@ -238,14 +238,14 @@ impl<'b> CborReader<'b> {
         }
     }
 
-    /// Reads offers. One that nobody can dial is left out.
+    /// Reads offers. One that cannot be dialled is left out.
     pub(super) fn offers_into(&mut self, offers: &mut Offers) -> Result<(), DecodeError> {
         self.list_into(offers, "offers", Self::offer)?;
         offers.retain(|offer| !offer.addrs.is_empty());
         Ok(())
     }
 
-    /// Reads an offer. It has no address if nobody can dial one of them.
+    /// Reads an offer. It has no address if none of them can be dialled.
     fn offer(&mut self) -> Result<Offer, DecodeError> {
         const FIELD: &str = "offer";
         let (mut peer, mut addrs, mut ttl, mut free) = (None, None, None, None);
@@ -293,7 +293,7 @@ impl<'b> CborReader<'b> {
         Ok(addrs)
     }
 
-    /// How many addresses were left out because nobody can dial them.
+    /// How many addresses were left out because they cannot be dialled.
     pub(super) fn left_out(&self) -> usize {
         self.left_out
     }

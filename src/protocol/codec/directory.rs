@@ -104,7 +104,7 @@ pub struct Room<'a> {
     pub offers: Offers,
     /// Those of [`Response::Entries`].
     pub entries: Entries<'a>,
-    /// Addresses in its offers that nobody can dial, at most 64. They are left out.
+    /// Addresses in its offers that cannot be dialled, at most 64. They are left out.
     pub left_out: usize,
 }
 
@@ -452,7 +452,7 @@ fn decode_lookup<'b, T>(
 }
 
 /// Reads the list at key 1 by `list`, and the keys after it by `others`. Returns how many addresses
-/// were left out because nobody can dial them.
+/// were left out because they cannot be dialled.
 fn decode_list<'b>(
     bytes: &'b [u8],
     mut list: impl FnMut(&mut CborReader<'b>) -> Result<(), DecodeError>,

@@ -86,7 +86,7 @@ pub trait Verifier {
     /// See [`Flaw`].
     fn open(&self, purpose: Purpose, envelope: &[u8]) -> Result<(PeerId, impl AsRef<[u8]>), Flaw>;
 
-    /// Takes note that a record had so many addresses, at most 8, that nobody can dial. They are
+    /// Takes note that a record had so many addresses, at most 8, that cannot be dialled. They are
     /// left out.
     fn left_out(&self, _addresses: usize) {}
 

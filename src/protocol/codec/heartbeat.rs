@@ -66,7 +66,7 @@ pub struct WireAck<'a> {
     pub clock: Option<WallReading>,
     /// What it says of the server's membership in a closed network. Its grant is not verified.
     pub membership: Membership<'a>,
-    /// Addresses in its offers that nobody can dial, at most 64. They are left out.
+    /// Addresses in its offers that cannot be dialled, at most 64. They are left out.
     pub left_out: usize,
 }
 

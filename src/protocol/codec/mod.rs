@@ -3,9 +3,9 @@
 //!
 //! Frames ([`frame`]), the two CBOR protocols ([`heartbeat`], [`directory`]), signed records
 //! ([`record`], [`service`]), what a closed network signs ([`grant`], [`revocation`]), and the
-//! envelopes of both ([`envelope`]). The definitions of the data are in `oc-discovery.cddl` beside this file. Encoders write to the front
-//! of a buffer that the caller gives and return what they have written; decoders borrow from the
-//! bytes that they are given.
+//! envelopes of both ([`envelope`]). The definitions of the data are in `oc-discovery.cddl` beside
+//! this file. Encoders write to the front of a buffer that the caller gives and return what they
+//! have written; decoders borrow from the bytes that they are given.
 //!
 //! Invariants:
 //! - Every decoder is total: any bytes give a value or an error that names the field. It needs a

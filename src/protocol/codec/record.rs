@@ -300,7 +300,7 @@ pub fn encode_record<'b>(record: &Record<'_>, buffer: &'b mut [u8]) -> Result<&'
     write(&map, buffer)
 }
 
-/// Decodes the payload of a record, without addresses that nobody can dial. The subject is not
+/// Decodes the payload of a record, without addresses that cannot be dialled. The subject is not
 /// verified here; [`open`] compares it with the signer.
 ///
 /// # Errors

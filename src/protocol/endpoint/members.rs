@@ -1,5 +1,5 @@
 //! The closed network of an endpoint: what a peer shows is noted before its beat or ack is given,
-//! and who does not belong to the network gets no lease, grants none, and is dropped.
+//! and a peer that does not belong to it gets no lease, grants none, and is dropped.
 //!
 //! Invariant: in an open network nothing is asked here.
 
@@ -57,7 +57,7 @@ where
     M: DerefMut<Target: Machine>,
     C: DerefMut<Target = Closed>,
 {
-    /// The network; `None` if nothing is shown in it and nobody is refused.
+    /// The network; `None` if nothing is shown in it and no peer is refused.
     pub fn closed(&self) -> Option<&Closed> {
         self.closed.as_deref()
     }
@@ -160,9 +160,9 @@ where
         closed.take(envelope, verifier)
     }
 
-    /// Whether the input is the ack of a server that does not belong to the network. If it has shown
-    /// no grant, the stream may have begun before it had one, so it is opened once more. Otherwise
-    /// its answer is taken for a refusal.
+    /// Whether the input is the ack of a server that does not belong to the network. If it has
+    /// shown no grant, the stream may have begun before it had one, so it is opened once more.
+    /// Otherwise its answer is taken for a refusal.
     pub(super) fn denies(&mut self, now: Instant, input: &Input<'_>) -> bool {
         let Input::Acked {
             server,

@@ -1,4 +1,5 @@
-//! The streams that are to be closed, because their lease has ended or a newer stream replaced them.
+//! The streams that are to be closed, because their lease has ended or a newer stream replaced
+//! them.
 
 use heapless::Deque;
 

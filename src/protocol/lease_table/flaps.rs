@@ -1,5 +1,5 @@
-//! Peers that come and go again and again: each of them rests, so that its records, its name and the
-//! changes that watchers are told do not keep the whole network busy.
+//! Peers that come and go again and again: each of them rests, so that its records, its name and
+//! the changes that watchers are told do not keep the whole network busy.
 //!
 //! ```text
 //!            six leases given up within ten minutes        given up again within ten minutes
@@ -11,8 +11,8 @@
 //! Only leases count that their holder gave up. A peer on a bad link gives none up: it comes back
 //! before its lease is over, or its lease is lost, and then it may be there again at once.
 //!
-//! Invariants: at most [`MAX_FLAPPING`] peers are counted; one that rests gives way to no other; a peer
-//! that rests holds no lease because of that, and loses none.
+//! Invariants: at most [`MAX_FLAPPING`] peers are counted; one that rests gives way to no other; a
+//! peer that rests holds no lease because of that, and loses none.
 
 use core::{fmt::Write as _, time::Duration};
 

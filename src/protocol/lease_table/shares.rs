@@ -1,10 +1,11 @@
 //! The last places of a table of leases are not for one source alone.
 //!
-//! Peer ids cost nothing, so one host could take all places with as many ids. But a whole site may be
-//! behind one address, so a source has no fixed number. It may take seven eighths of all places by
-//! itself. Of the last eighth, a newcomer gets none if its host (IPv6: its /64) holds an eighth of all
-//! places, or its routed network (IPv4 /24, IPv6 /48) a quarter: so others, and those that held a lease
-//! within a day, get in while one source comes with ever new ids. No lease ends by this.
+//! Peer ids cost nothing, so one host could take all places with as many ids. But a whole site may
+//! be behind one address, so a source has no fixed number. It may take seven eighths of all places
+//! by itself. Of the last eighth, a newcomer gets none if its host (IPv6: its /64) holds an eighth
+//! of all places, or its routed network (IPv4 /24, IPv6 /48) a quarter: so others, and those that
+//! held a lease within a day, get in while one source comes with ever new ids. No lease ends by
+//! this.
 //!
 //! Invariant: peers on this host, and peers whose source is not known, are not counted.
 

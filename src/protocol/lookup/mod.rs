@@ -223,7 +223,8 @@ impl<const F: usize, const L: usize, const P: usize, const D: usize> Lookups<F, 
         self.lists.give_up(now, lookup);
     }
 
-    /// In a closed network: if a node that was found has the name by its grant, the others have not.
+    /// In a closed network: if a node that was found has the name by its grant, the others have
+    /// not.
     pub(super) fn heed_grants(&mut self, lookup: LookupId) {
         self.finds.heed_grants(lookup);
         self.peers.heed_grants(lookup);

@@ -153,7 +153,8 @@ impl<const N: usize> Records<N> {
     }
 
     /// Adds a record. Of two of the same peer the one that was signed later stays, however long it
-    /// lives, with the better claim and the shorter age of both. If there are too many, the worst is dropped.
+    /// lives, with the better claim and the shorter age of both. If there are too many, the worst
+    /// is dropped.
     pub(super) fn add(&mut self, mut record: FoundRecord) {
         let known = |other: &FoundRecord| other.peer == record.peer;
         if let Some(at) = self.best_first.iter().position(known) {

@@ -11,6 +11,24 @@ def all_found(asker, pumps, seconds, when):
     return max(wait(seconds, f"{when}: {asker.host.name} finds {pump.host.name}", lambda: asker.finds(pump.host.name)) for pump in pumps)
 
 
+def always_finds(asker, name, seconds):
+    """Looks the node up twice a second; a miss ends the row."""
+    misses, until = 0, time.monotonic() + seconds
+    while time.monotonic() < until:
+        misses += not asker.finds(name)
+        time.sleep(0.5)
+    if misses:
+        raise Broken(f"{misses} lookups did not find {name}")
+
+
+def reached(asker, pumps, node, when):
+    """Waits until the node has two leases, is found and finds others; the sentence about it."""
+    leased = wait(60, f"{when}: {node.host.name} has two leases", lambda: node.leases() >= 2)
+    found = all_found(asker, [node], 20, when)
+    back = all_found(node, pumps, 20, when)
+    return f"two leases after {leased:.1f} s, found after {found:.1f} s, finds others after {back:.1f} s"
+
+
 def cut(ones, others):
     """Packets between these hosts are lost, both ways; cables stay up."""
     for daemon in ones:
@@ -84,12 +102,7 @@ def one_way_cut(site):
     hubs, dirs, pumps = site.town(indexers=3)
     holder = next(it for it in dirs if "pump-1" in it.records())
     pumps[0].host.deaf_to(holder.host)
-    misses, until = 0, time.monotonic() + 12
-    while time.monotonic() < until:
-        misses += not pumps[1].finds("pump-1")
-        time.sleep(0.5)
-    if misses:
-        raise Broken(f"{misses} lookups of about 20 did not find it")
+    always_finds(pumps[1], "pump-1", 12)
     pumps[0].host.heal()
     back = wait(20, "two leases", lambda: pumps[0].leases() >= 2)
     return f"every lookup found it; two leases {back:.1f} s after it ended"
@@ -116,7 +129,7 @@ def loss_of_20_percent(site):
     return f"{found} of {tries} lookups found it, all leases kept"
 
 
-def router(site, name, setup=()):
+def router(site, name):
     """A host "gate" with a second network, 10.89.0.0/24, and a host on that."""
     gate = site.host("gate", 250)
     inner = site.host(name)
@@ -142,11 +155,7 @@ def nat_between_node_and_indexer(site):
     gate.run("nft", "add chain ip nat post { type nat hook postrouting priority 100 ; }")
     gate.run("nft", "add rule ip nat post oifname eth0 masquerade")
     behind = site.daemon("pump-5", natives=hubs).start()
-    leased = wait(30, "the node behind the NAT has two leases", lambda: behind.leases() >= 2)
-    found = all_found(pumps[0], [behind], 10, "behind a NAT")
-    if not behind.finds("pump-1"):
-        raise Broken("it does not find others")
-    return f"two leases after {leased:.1f} s, found after {found:.1f} s more"
+    return reached(pumps[0], pumps, behind, "behind a NAT")
 
 
 @row(
@@ -166,10 +175,7 @@ def black_hole_of_1280_bytes(site):
     gate.run("nft", "add chain inet hole way { type filter hook forward priority 0 ; }")
     gate.run("nft", "add rule inet hole way meta length > 1280 drop")
     behind = site.daemon("pump-5", "--tag", "text=" + "x" * 60, natives=hubs).start()
-    leased = wait(60, "the node has two leases", lambda: behind.leases() >= 2)
-    found = all_found(pumps[0], [behind], 20, "through the hole")
-    seen = all_found(behind, pumps, 20, "through the hole")
-    return f"two leases after {leased:.1f} s, found after {found:.1f} s more, and finds others after {seen:.1f} s"
+    return reached(pumps[0], pumps, behind, "through the hole")
 
 
 @row("an indexer gets another address while it runs", "its nodes keep the lease or have another, and each is found all the time")
@@ -177,13 +183,8 @@ def indexer_that_moves(site):
     hubs, dirs, pumps = site.town()
     dirs[0].host.ip(f"addr del {dirs[0].host.addr}/24 dev eth0")
     dirs[0].host.ip("addr add 10.88.0.111/24 dev eth0")
-    misses, until = 0, time.monotonic() + 10
-    while time.monotonic() < until:
-        misses += not pumps[1].finds("pump-1")
-        time.sleep(0.5)
+    always_finds(pumps[1], "pump-1", 10)
     back = wait(30, "two leases each", lambda: all(pump.leases() >= 2 for pump in pumps))
-    if misses:
-        raise Broken(f"{misses} lookups did not find it")
     return f"every lookup found it; two leases each {back:.1f} s later"
 
 

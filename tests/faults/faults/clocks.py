@@ -3,7 +3,7 @@
 import glob
 import time
 
-from .cables import all_found
+from .cables import all_found, reached
 from .rows import row
 from .site import Missing, wait
 
@@ -24,10 +24,7 @@ def with_clock(site, shift):
     """A town in which one more node has a clock that is off by this."""
     hubs, _, pumps = site.town()
     off = site.daemon("pump-7", natives=hubs, env=clock(shift)).start()
-    leased = wait(30, "the node has two leases", lambda: off.leases() >= 2)
-    found = all_found(pumps[0], [off], 20, "with another clock")
-    back = all_found(off, pumps, 20, "with another clock")
-    return f"two leases after {leased:.1f} s, found after {found:.1f} s, finds others after {back:.1f} s"
+    return reached(pumps[0], pumps, off, "with another clock")
 
 
 @row("the clock of a node is a year ahead", "it has leases, is found and finds others")

@@ -1,9 +1,9 @@
 //! Connections of peers that are of no use are closed, however many streams the peer begins.
 //!
 //! The swarm keeps a connection while a stream is being negotiated, and this handler while one is
-//! open. A peer that begins one stream after the other, and ends none of its messages, would so keep
-//! a place for as long as it likes. So a connection that a peer made has [`Unused`]: it ends a time
-//! after the last use, which is a beat, a whole request, a watch, or something that we began.
+//! open. A peer that begins one stream after the other, and ends none of its messages, would so
+//! keep a place for as long as it likes. So a connection that a peer made has [`Unused`]: it ends a
+//! time after the last use, which is a beat, a whole request, a watch, or something that we began.
 
 use std::{
     future::Future as _,
